@@ -16,8 +16,8 @@ models/<family>/configuration_<family>.py). How weights are divided is what vLLM
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Iterator, Mapping
 
 from ansible_collections.gpufleet.serving.plugins.module_utils._quantization import FP8, Quantization, ignores, parse
 from ansible_collections.gpufleet.serving.plugins.module_utils._safetensors import TensorHeader, total_bytes

@@ -155,7 +155,9 @@ def weight_files(directory: str) -> list[str]:
 
 def _why_no_weights(safetensors: list[str], present: list[str]) -> str:
     if safetensors:
-        return f"holds only {', '.join(safetensors)} (Mistral's own format): add the Hugging Face files model*.safetensors"
+        return (
+            f"holds only {', '.join(safetensors)} (Mistral's own format): add the Hugging Face files model*.safetensors"
+        )
     pickled = [name for name in present if name.endswith((".bin", ".pt", ".pth"))]
     if pickled:
         return (
