@@ -18,7 +18,11 @@ END_OF_STREAM = b"[DONE]"
 
 
 class CompletionError(Exception):
-    """The endpoint gave no completion; the text says what it gave instead."""
+    """The endpoint gave no completion; the text says what it gave instead, ``status`` the HTTP status if there was one."""
+
+    def __init__(self, text: str, status: Optional[int] = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def stream_completion(
     try:
         answer = _post(base_url, dict(body, stream=True), key, ca_path, timeout_s)
         if answer.status != 200:
-            raise CompletionError("HTTP %d: %s" % (answer.status, _excerpt(answer.read())))
+            raise CompletionError("HTTP %d: %s" % (answer.status, _excerpt(answer.read())), answer.status)
         return _collect(_events(answer), begun)
     except (OSError, http.client.HTTPException) as error:
         raise CompletionError("%s: %s" % (type(error).__name__, error)) from error
