@@ -238,7 +238,8 @@ def _key_value_heads(config: Mapping, architecture: str, heads: int) -> int:
     kv_heads = _positive(config, architecture, "num_key_value_heads")
     if heads % kv_heads:
         raise InconsistentModelError(
-            f"config.json of {architecture}: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}",
+            f"config.json of {architecture}: num_attention_heads {heads} is no multiple "
+            f"of num_key_value_heads {kv_heads}",
             ("num_attention_heads", "num_key_value_heads"),
         )
     return kv_heads
@@ -388,7 +389,8 @@ def tensors(shape: ModelShape) -> Iterator[Tensor]:
     """
     if shape.quantization not in (None, FP8):
         raise UnsupportedModelError(
-            f"weights quantised as {shape.quantization} are not sized tensor by tensor, only unquantised and {FP8} ones",
+            f"weights quantised as {shape.quantization} are not sized tensor by tensor, "
+            f"only unquantised and {FP8} ones are",
             ("quantization_config",),
         )
     return _weights(shape)

@@ -1,0 +1,322 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell the shape, the size and the identity of a language model."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_info
+short_description: Shape, size and identity of a language model
+version_added: 0.1.0
+description:
+  - Reads C(config.json) and the headers of the safetensors files of a model, and returns what decides how much memory
+    it takes where. Every weight that the architecture has must be stored with the shape that C(config.json) gives.
+  - Works on a directory of the machine that it runs on (a host, or the controller by delegation), or without any file
+    from a built-in catalogue of widely used models.
+  - With O(hash) it also computes the identity of the content, which is the same for the same bytes on any machine.
+  - Knows dense models of the architectures C(LlamaForCausalLM), C(MistralForCausalLM), C(Qwen2ForCausalLM),
+    C(Qwen3ForCausalLM) and C(Phi3ForCausalLM). Others are refused by name.
+options:
+  path:
+    description: Directory of a model in the Hugging Face layout.
+    type: path
+  catalogue:
+    description: Hub id of a model in the built-in catalogue. No file is read.
+    type: str
+  hash:
+    description: Compute the sha256 of every file that an engine reads, and the content id over all of them.
+    type: bool
+    default: false
+  cache:
+    description:
+      - File that keeps the sums between runs. A sum is believed while path, size, modification time and inode of its
+        file stay the same. Processes that need the same sums at the same time compute them once.
+    type: path
+    default: ~/.cache/gpufleet/sha256.json
+  content_id:
+    description: The content id that is expected. Anything else fails. Needs O(hash).
+    type: str
+  readable_by:
+    description: A user who must be able to read every file that an engine reads; checked by becoming that user.
+    type: str
+author:
+  - The gpufleet authors (@gpufleet)
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+"""
+
+EXAMPLES = r"""
+- name: Read a model that lies on the controller, with its identity
+  gpufleet.serving.model_info:
+    path: /srv/models/Llama-3.1-8B-Instruct
+    hash: true
+  delegate_to: localhost
+  become: false
+  register: llama
+
+- name: Plan a model of which no file is at hand
+  gpufleet.serving.model_info:
+    catalogue: meta-llama/Llama-3.1-70B-Instruct
+  register: large_llama
+
+- name: Make sure that the engine's user can read a model on the host
+  gpufleet.serving.model_info:
+    path: /srv/models/Llama-3.1-8B-Instruct
+    readable_by: vllm
+"""
+
+RETURN = r"""
+shape:
+  description: The model's dimensions and storage, in the form that the filter P(gpufleet.serving.plan#filter) takes.
+  returned: success
+  type: dict
+  contains:
+    architecture:
+      description: Name of the architecture.
+      type: str
+      sample: LlamaForCausalLM
+    model_type:
+      description: The model type of C(config.json).
+      type: str
+      sample: llama
+    num_hidden_layers:
+      description: Layers.
+      type: int
+      sample: 32
+    hidden_size:
+      description: Elements of the hidden state.
+      type: int
+      sample: 4096
+    intermediate_size:
+      description: Elements inside the feed-forward part.
+      type: int
+      sample: 14336
+    num_attention_heads:
+      description: Query heads.
+      type: int
+      sample: 32
+    num_key_value_heads:
+      description: Key and value heads.
+      type: int
+      sample: 8
+    head_dim:
+      description: Elements of a head.
+      type: int
+      sample: 128
+    vocab_size:
+      description: Rows of the embedding.
+      type: int
+      sample: 128256
+    tie_word_embeddings:
+      description: Whether embedding and output head are one weight.
+      type: bool
+      sample: false
+    attention_bias:
+      description: Whether the query, key and value projections have biases.
+      type: bool
+      sample: false
+    mlp_bias:
+      description: Whether the feed-forward projections have biases.
+      type: bool
+      sample: false
+    qk_norm:
+      description: Whether queries and keys are normalised.
+      type: bool
+      sample: false
+    max_position_embeddings:
+      description: Longest context in tokens.
+      type: int
+      sample: 131072
+    sliding_window:
+      description: Tokens that every layer attends to. Null when all of them.
+      type: int
+    dtype:
+      description: The dtype of unquantised weights.
+      type: str
+      sample: bfloat16
+    quantization:
+      description: V(fp8), the engine's word for another method, or null.
+      type: str
+    quantization_granularity:
+      description: What a scale of an fp8 weight covers, V(tensor), V(channel) or V(block).
+      type: str
+    quantization_block:
+      description: Rows and columns of a block.
+      type: list
+      elements: int
+    quantization_ignored:
+      description: Modules that are not quantised.
+      type: list
+      elements: str
+      sample: []
+    kv_cache_dtype:
+      description: V(fp8) where the checkpoint asks for such a KV cache, else null.
+      type: str
+    parameter_count:
+      description: Parameters, summed over every weight.
+      type: int
+      sample: 8030261248
+    weight_bytes:
+      description: Size of all stored tensors, where known.
+      type: int
+      sample: 16060522496
+    attention:
+      description: The kind of attention.
+      type: str
+      sample: gqa
+    supports_pipeline:
+      description: Whether the engine can divide the layers into stages.
+      type: bool
+      sample: true
+    provenance:
+      description:
+        - V(safetensors) when C(config.json) was held against every stored weight, V(catalogue) for the built-in one.
+      type: str
+      sample: safetensors
+files:
+  description: The files that an engine reads, by path inside the directory. Empty with O(catalogue).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Path inside the directory.
+      type: str
+      sample: model-00001-of-00004.safetensors
+    size:
+      description: Size in bytes.
+      type: int
+      sample: 4976698672
+    sha256:
+      description: The sum in hex. Null without O(hash).
+      type: str
+content_id:
+  description: Identity of the content, C(sha256:) and 64 hex digits. Null without O(hash).
+  returned: success
+  type: str
+  sample: sha256:3f0b5e1c...
+weight_bytes:
+  description: The same as in RV(shape).
+  returned: success
+  type: int
+  sample: 16060522496
+revision:
+  description: The hub's commit, where O(path) lies in the hub's local cache. Null anywhere else.
+  returned: success
+  type: str
+"""
+
+import os
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.serving.plugins.module_utils import _model_catalogue
+from ansible_collections.gpufleet.serving.plugins.module_utils._content import (
+    ContentError,
+    FileRecord,
+    content_id,
+    hash_cache,
+)
+from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelError
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_directory import (
+    engine_files,
+    hub_revision,
+    read_shape,
+)
+from ansible_collections.gpufleet.serving.plugins.module_utils._readable import UnreadableError, unreadable_by
+from ansible_collections.gpufleet.serving.plugins.module_utils._safetensors import SafetensorsError
+
+
+def from_catalogue(name: str) -> dict:
+    """Return the module's result for a model of the catalogue."""
+    shape = _model_catalogue.shape(name)
+    return {
+        "shape": shape.to_dict(),
+        "files": [],
+        "content_id": None,
+        "weight_bytes": shape.weight_bytes,
+        "revision": None,
+    }
+
+
+def from_directory(path: str, user: str | None, cache: str | None, expected: str | None) -> dict:
+    """Return the module's result for a directory. `cache` is None where no sums are wanted."""
+    if not os.path.isdir(path):
+        raise ModelError(f"{path}: no such directory: give the directory of a model in the Hugging Face layout")
+    shape = read_shape(path)
+    names = engine_files(path)
+    if user:
+        _require_readable(path, names, user)
+    files = [FileRecord(name, os.path.getsize(os.path.join(path, name))) for name in names]
+    identity = None
+    if cache:
+        files = _with_sums(path, files, cache)
+        identity = content_id(files)
+    if expected and identity != expected:
+        raise ContentError(
+            f"{path}: its content is {identity}, expected was {expected}: it changed after it was last read. "
+            "Plan again, or put the former files back"
+        )
+    return {
+        "shape": shape.to_dict(),
+        "files": [asdict(file) for file in files],
+        "content_id": identity,
+        "weight_bytes": shape.weight_bytes,
+        "revision": hub_revision(path),
+    }
+
+
+def _with_sums(path: str, files: list[FileRecord], cache: str) -> list[FileRecord]:
+    with hash_cache(cache) as sums:
+        return [FileRecord(file.path, file.size, sums.sha256(os.path.join(path, file.path))) for file in files]
+
+
+def _require_readable(path: str, names: list[str], user: str) -> None:
+    obstacles = unreadable_by(user, [os.path.join(path, name) for name in names])
+    if obstacles:
+        more = f" (and {len(obstacles) - 1} more files)" if len(obstacles) > 1 else ""
+        raise ContentError(f"{obstacles[0]}{more}: give everybody the right to read, chmod -R a+rX {path}")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path"},
+            "catalogue": {"type": "str"},
+            "hash": {"type": "bool", "default": False},
+            "cache": {"type": "path", "default": "~/.cache/gpufleet/sha256.json"},
+            "content_id": {"type": "str"},
+            "readable_by": {"type": "str"},
+        },
+        mutually_exclusive=[("path", "catalogue")],
+        required_one_of=[("path", "catalogue")],
+        required_by={"readable_by": "path"},
+        supports_check_mode=True,
+    )
+    options = module.params
+    if options["content_id"] and not options["hash"]:
+        module.fail_json(msg="content_id needs hash: true")
+    try:
+        if options["catalogue"]:
+            result = from_catalogue(options["catalogue"])
+        else:
+            cache = options["cache"] if options["hash"] else None
+            result = from_directory(options["path"], options["readable_by"], cache, options["content_id"])
+    except (ModelError, SafetensorsError, ContentError, UnreadableError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}")
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
