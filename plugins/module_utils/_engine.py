@@ -39,10 +39,14 @@ class Engine:
     timeout_s: float = 5.0
 
     @property
+    def server(self) -> str:
+        """Address and port in one word; an IPv6 address stands in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
     def url(self) -> str:
-        """The server's root, without a slash at its end; an IPv6 address stands in brackets."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{host}:{self.port}"
+        """The server's root, without a slash at its end."""
+        return f"http://{self.server}"
 
     def health(self) -> str:
         """One word on the server: ``ok``, ``busy``, ``refused`` (nothing listens) or ``failing`` (not HTTP 200).

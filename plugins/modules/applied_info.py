@@ -59,6 +59,9 @@ replicas:
       description: The replica's systemd unit.
       type: str
       sample: gpufleet-llama-0.service
+    installed:
+      description: Whether systemd knows the unit; not so where only other files of the replica are left.
+      type: bool
     active:
       description: Whether the unit is active.
       type: bool
@@ -80,6 +83,10 @@ replicas:
     port:
       description: The port that the engine binds, or null where its settings are gone.
       type: int
+    server:
+      description: Address and port as a gateway names a server, or null.
+      type: str
+      sample: 10.0.0.11:8000
     health:
       description:
         - V(ok) when the port answers well, V(busy) when it does not answer in time, V(refused) when nothing listens,
@@ -181,11 +188,11 @@ class AppliedReader:
 
     def _replica(self, name: str, state: UnitState | None) -> dict[str, Any]:
         address, port = self._listens(name)
-        health = "unknown"
-        if state is not None and state.running and address and port:
-            health = Engine(address, port, self.timeout_s).health()
+        engine = Engine(address, port, self.timeout_s) if address and port else None
+        health = engine.health() if engine and state and state.running else "unknown"
         return {
             "unit": f"gpufleet-{name}.service",
+            "installed": state is not None and state.load != "not-found",
             "active": state is not None and state.running,
             "substate": state.sub if state else "unknown",
             "enabled": state is not None and state.enabled,
@@ -193,6 +200,7 @@ class AppliedReader:
             "n_restarts": state.restarts if state else 0,
             "address": address,
             "port": port,
+            "server": engine.server if engine else None,
             "health": health,
             "live": health in ("ok", "busy"),
         }

@@ -87,6 +87,7 @@ def test_a_live_replica(host):
     assert answer["replicas"] == {
         "tiny-0": {
             "unit": "gpufleet-tiny-0.service",
+            "installed": True,
             "active": True,
             "substate": "running",
             "enabled": True,
@@ -94,6 +95,7 @@ def test_a_live_replica(host):
             "n_restarts": 1,
             "address": "127.0.0.1",
             "port": port,
+            "server": f"127.0.0.1:{port}",
             "health": "ok",
             "live": True,
         }
@@ -185,5 +187,6 @@ def test_a_broken_copy_of_the_plan_is_named(host):
 def test_a_host_without_systemd_is_named(host):
     add_replica(host, "tiny-0", 1)
     answer = read(host, lambda _command: (1, "", "not booted with systemd"))
-    assert answer["replicas"]["tiny-0"]["active"] is False
+    told = answer["replicas"]["tiny-0"]
+    assert (told["installed"], told["active"], told["live"]) == (False, False, False)
     assert "not booted with systemd" in answer["problems"][0]

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an argument spec cannot say about the units of the role ``serve``."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+Unit = Mapping[str, Any]
+
+# a DNS label: it becomes part of a unit's, a file's and a folder's name
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+# what needs no quoting in a unit file
+PATH = re.compile(r"/[A-Za-z0-9._/+@=:,-]*")
+# each unit has folders of its own in these places
+PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+# flags of `vllm serve` that other options of the unit or of the role set
+OWNED_ARGUMENTS = {
+    "compilation_config",
+    "config",
+    "distributed_executor_backend",
+    "dtype",
+    "gpu_memory_utilization",
+    "host",
+    "kv_cache_dtype",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "model",
+    "pipeline_parallel_size",
+    "port",
+    "quantization",
+    "served_model_name",
+    "shutdown_timeout",
+    "tensor_parallel_size",
+}
+# flags whose value is a secret, while everybody on the host can read the engine's settings
+SECRET_ARGUMENTS = {"api_key", "hf_token"}
+
+
+def unit_problems(units: Sequence[Unit]) -> list[str]:
+    """What is wrong with ``units``, one sentence each with the value seen and the remedy; empty when nothing is."""
+    return [*_shared(units), *(problem for unit in units for problem in _alone(unit))]
+
+
+def _shared(units: Sequence[Unit]) -> Iterator[str]:
+    """Things that two units of one host cannot both have."""
+    for name, users in _users(units, lambda unit: [unit["name"]]):
+        yield f"{len(users)} units are named {name}: give each its own name."
+    for place, users in _users(units, lambda unit: [(unit["address"], unit["port"])]):
+        yield f"{place[0]} port {place[1]} is given to {_names(users)}: give each its own port."
+    for device, users in _users(units, lambda unit: unit["devices"] if unit["accelerator"] == "cuda" else []):
+        yield f"The GPU {device} is given to {_names(users)}: give each GPU to one unit, once."
+
+
+def _users(units: Sequence[Unit], uses: Callable[[Unit], Iterable[Any]]) -> Iterator[tuple[Any, list[str]]]:
+    """Each thing that is used more than once, with the names of its users."""
+    users = defaultdict(list)
+    for unit in units:
+        for thing in uses(unit):
+            users[thing].append(unit["name"])
+    return ((thing, names) for thing, names in users.items() if len(names) > 1)
+
+
+def _alone(unit: Unit) -> Iterator[str]:
+    """Things that are wrong with one unit whatever the others are."""
+    if not NAME.fullmatch(unit["name"]):
+        yield f"{unit['name']!r} is no DNS label: use up to 63 of a-z, 0-9 and inner dashes."
+    yield from _address(unit)
+    yield from _devices(unit)
+    for option in ("engine_path", "model_path"):
+        yield from _path(unit, option)
+    for argument in unit.get("engine_args") or {}:
+        yield from _argument(unit, argument)
+
+
+def _address(unit: Unit) -> Iterator[str]:
+    try:
+        if ipaddress.ip_address(unit["address"]).is_unspecified:
+            yield f"{unit['name']}: {unit['address']} is every address of the host: name one that only gateways reach."
+    except ValueError:
+        yield f"{unit['name']}: {unit['address']!r} is no IP address: name the one that the engine binds."
+
+
+def _devices(unit: Unit) -> Iterator[str]:
+    config = unit["config"]
+    sizes = [config.get(word) or 1 for word in ("tensor_parallel_size", "pipeline_parallel_size")]
+    ranks = sizes[0] * sizes[1]
+    if len(unit["devices"]) != ranks:
+        yield (
+            f"{unit['name']}: tensor_parallel_size {sizes[0]} x pipeline_parallel_size {sizes[1]} makes {ranks} ranks, "
+            f"and {len(unit['devices'])} devices are given: give one a rank."
+        )
+    if unit["accelerator"] == "cpu" and not unit.get("cpu_kv_gib"):
+        yield f"{unit['name']}: runs on the CPU without cpu_kv_gib: say how many GiB of KV cache each rank gets."
+
+
+def _path(unit: Unit, option: str) -> Iterator[str]:
+    path = unit[option]
+    if not PATH.fullmatch(path):
+        yield f"{unit['name']}: {option} {path!r} is no plain absolute path: use letters, digits and ._/+@=:,- only."
+    for folder in PRIVATE_FOLDERS:
+        if PurePosixPath(path).is_relative_to(folder):
+            yield f"{unit['name']}: {option} {path} lies under {folder}, of which each unit sees its own: move it."
+
+
+def _argument(unit: Unit, argument: str) -> Iterator[str]:
+    word = argument.replace("-", "_")
+    if word in SECRET_ARGUMENTS:
+        yield f"{unit['name']}: engine_args.{argument} would stand in a file that everybody can read: leave it out."
+    elif word in OWNED_ARGUMENTS:
+        yield f"{unit['name']}: engine_args.{argument} is what another option of the unit sets: leave it out."
+
+
+def _names(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(names))
