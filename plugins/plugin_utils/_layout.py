@@ -1,0 +1,401 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which layout each model gets: the fewest devices that meet its workload, or a refusal that says what would.
+
+An applied layout that still fits and still meets the workload is kept, so that a new host or a better idea never moves what
+runs. Everything here is about one model; several share a fleet by the order in which ``_plan`` asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from ..module_utils import _gpu_catalogue
+from ..module_utils._model import FP8, ModelShape, ShardingError
+from ._capacity import Fit, fit, meets_workload, replicas_wanted
+from ._devices import CPU, CUDA, Fleet, Kind
+from ._findings import Findings
+from ._memory import Layout, as_served
+from ._parallelism import layouts, tensor_sizes, why_not_pipeline, why_not_tensor
+from ._placement import Space
+from ._text import GIB, counted, gib, listing
+from ._wishes import Model, Settings
+
+REMEDY_COUNTS = (1, 2, 4, 8)
+"""GPUs of one server that a remedy proposes: what servers are sold with."""
+EIGHT_BIT_CAPABILITY = (8, 9)
+"""Compute capability from which GPUs compute in FP8 (Ada and Hopper)."""
+FEW_REQUESTS = 4
+
+MULTI_HOST = "a replica over several hosts (tier 3) is not yet available"
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedLayouts:
+    """How the replicas of a model are laid out at present: layout and device kind of each."""
+
+    layouts: frozenset[tuple[Layout, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model's layout, with the kinds of devices that take it in order of preference, and why it was chosen."""
+
+    model: Model
+    shape: ModelShape
+    max_model_len: int
+    fits: tuple[Fit, ...]
+    reason: str
+
+    @property
+    def best(self) -> Fit:
+        return self.fits[0]
+
+    @property
+    def replicas(self) -> int:
+        """Replicas that the workload needs, if all get the preferred kind."""
+        return replicas_wanted(self.model, self.best.requests)
+
+
+def context_length(model: Model, shape: ModelShape, findings: Findings) -> int:
+    """The longest request, in tokens: as wished, else what the model was made for."""
+    longest = shape.max_position_embeddings
+    if model.max_model_len is None or model.max_model_len <= longest:
+        return model.max_model_len or longest
+    stretched = model.engine_env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1" or "hf_overrides" in model.engine_args
+    if not stretched:
+        findings.refuse(
+            "context_too_long",
+            model.name,
+            f"max_model_len is {model.max_model_len}, and the model was made for {longest} tokens",
+            f"set max_model_len to {longest} at most",
+            "or stretch its positions with engine_args: {hf_overrides: ...}",
+        )
+    return model.max_model_len
+
+
+def check_wished_layout(model: Model, shape: ModelShape, fleet: Fleet, findings: Findings) -> bool:
+    """Whether the model can be cut as the operator wishes, on any devices. What cannot be is refused."""
+    most = max((len(host.devices) for host in fleet.hosts.values()), default=1)
+    tensor = model.tensor_parallel_size
+    obstacle = why_not_tensor(shape, tensor) if tensor else None
+    if obstacle:
+        legal = ", ".join(map(str, tensor_sizes(shape, max(most, 8))))
+        findings.refuse(
+            "tensor_parallel_does_not_divide",
+            model.name,
+            obstacle,
+            f"set tensor_parallel_size to one of {legal}, or to auto",
+            *_pipeline_instead(shape, tensor),
+        )
+        return False
+    obstacle = why_not_pipeline(shape, model.pipeline_parallel_size or 1)
+    if obstacle:
+        findings.refuse(
+            "pipeline_parallel_too_large", model.name, obstacle, "lower pipeline_parallel_size, or set it to auto"
+        )
+        return False
+    return True
+
+
+def _pipeline_instead(shape: ModelShape, ranks: int | None) -> list[str]:
+    """Another way of using as many devices, where there is one."""
+    tensors = [size for size in tensor_sizes(shape, ranks or 1) if ranks and ranks % size == 0]
+    if not ranks or not tensors or why_not_pipeline(shape, ranks // tensors[-1]):
+        return []
+    return [
+        f"for {ranks} devices say tensor_parallel_size: {tensors[-1]}, pipeline_parallel_size: {ranks // tensors[-1]}"
+    ]
+
+
+def choose(
+    model: Model,
+    checkpoint: ModelShape,
+    fleet: Fleet,
+    space: Space,
+    applied: AppliedLayouts,
+    settings: Settings,
+    findings: Findings,
+) -> Choice | None:
+    """The layout of a model on the free devices of ``space``; None where it was refused."""
+    shape = as_served(checkpoint, model)
+    max_model_len = context_length(model, shape, findings)
+    if not fleet.kinds or not check_wished_layout(model, shape, fleet, findings):
+        return None
+    candidates = _candidates(model, shape, fleet, max_model_len)
+    if not candidates:
+        _refuse_world(model, shape, fleet, findings)
+        return None
+    fitting = [candidate for candidate in candidates if candidate.fits]
+    if not fitting:
+        _refuse_size(model, shape, candidates, max_model_len, findings)
+        return None
+    bounded = [candidate for candidate in fitting if _tier_allows(model, candidate, settings, fleet)]
+    if not bounded:
+        _refuse_tier(model, fitting, settings, fleet, findings)
+        return None
+    ranked = sorted(bounded, key=lambda candidate: _rank(model, candidate, space))
+    best = _kept(model, ranked, applied, space) or ranked[0]
+    fits = (best, *(other for other in ranked if other is not best and _alike(other, best)))
+    return Choice(model, shape, max_model_len, fits, _reason(model, best, applied))
+
+
+def _candidates(model: Model, shape: ModelShape, fleet: Fleet, max_model_len: int) -> list[Fit]:
+    found = []
+    for kind in fleet.kinds.values():
+        most = 1 if kind.sliced else most_in_one_host(fleet, kind)
+        found += [fit(model, shape, kind, layout, max_model_len) for layout in layouts(model, shape, most)]
+    return found
+
+
+def most_in_one_host(fleet: Fleet, kind: Kind) -> int:
+    """The most devices of a kind in one host, free or not."""
+    hosts = fleet.planned("gpu_nodes")
+    return max((sum(device.key == kind.key for device in host.devices) for host in hosts), default=0)
+
+
+def _rank(model: Model, candidate: Fit, space: Space) -> tuple[bool, bool, bool, int, int, int, int, str]:
+    """Smaller is better: GPUs before CPUs; enough free devices; the workload met; no pipeline; few devices; small replicas."""
+    wanted = replicas_wanted(model, candidate.requests)
+    there = space.slots(candidate, wanted)
+    return (
+        candidate.kind.accelerator == CPU,
+        there < wanted,
+        not meets_workload(model, candidate.requests, wanted),
+        candidate.layout.pipeline_parallel_size,
+        wanted * candidate.layout.world,
+        candidate.layout.world,
+        candidate.kind.memory_bytes,
+        candidate.kind.key,
+    )
+
+
+def _kept(model: Model, ranked: list[Fit], applied: AppliedLayouts, space: Space) -> Fit | None:
+    """The applied layout, where it would do as well as any: enough devices, and the workload met."""
+    best = _rank(model, ranked[0], space)[:3]
+    for candidate in ranked:
+        if (candidate.layout, candidate.kind.key) in applied.layouts and _rank(model, candidate, space)[:3] <= best:
+            return candidate
+    return None
+
+
+def _alike(other: Fit, best: Fit) -> bool:
+    """Another kind of device that takes the same layout: replicas of one model may differ in their GPUs."""
+    return other.layout == best.layout and other.kind.accelerator == best.kind.accelerator
+
+
+def _reason(model: Model, best: Fit, applied: AppliedLayouts) -> str:
+    """Why this layout, in words."""
+    world = best.layout.world
+    devices = "one device" if world == 1 else f"{world} devices"
+    holds = f"{counted(best.requests, 'request')} at once"
+    if model.tensor_parallel_size and model.pipeline_parallel_size:
+        return f"{best.layout} as asked for; a replica holds {holds}"
+    if (best.layout, best.kind.key) in applied.layouts:
+        return f"{devices} of {best.kind.key} a replica, as applied; it holds {holds}"
+    concurrent = model.workload.concurrent_requests
+    goal = f"with {concurrent} requests at once to hold" if concurrent else "with no workload stated"
+    return f"{devices} of {best.kind.key} a replica: the fewest devices that do, {goal}; a replica holds {holds}"
+
+
+def needed_tier(model: Model, candidate: Fit, fleet: Fleet) -> int:
+    """The tier that a model needs with this layout."""
+    return model_tier(
+        candidate.layout.world, replicas_wanted(model, candidate.requests), bool(fleet.planned("gateways"))
+    )
+
+
+def model_tier(world: int, replicas: int, gateways: bool) -> int:
+    """1: one device. 2: several of one host. 4: several replicas, or a gateway of its own."""
+    if replicas > 1 or gateways:
+        return 4
+    return 1 if world == 1 else 2
+
+
+def _tier_allows(model: Model, candidate: Fit, settings: Settings, fleet: Fleet) -> bool:
+    return settings.tier is None or needed_tier(model, candidate, fleet) <= settings.tier
+
+
+def _refuse_tier(model: Model, fitting: list[Fit], settings: Settings, fleet: Fleet, findings: Findings) -> None:
+    easiest = min(fitting, key=lambda candidate: (needed_tier(model, candidate, fleet), candidate.layout.world))
+    tier, wanted = needed_tier(model, easiest, fleet), replicas_wanted(model, easiest.requests)
+    causes = []
+    if wanted > 1:
+        causes.append(f"{wanted} replicas")
+    if fleet.planned("gateways"):
+        causes.append("a gateways group")
+    if easiest.layout.world > 1:
+        causes.append(f"{easiest.layout.world} devices of {easiest.kind.key} a replica")
+    findings.refuse(
+        "tier_too_low",
+        model.name,
+        f"fleet_tier is {settings.tier}, and it needs tier {tier}: {listing(causes)}",
+        f"set fleet_tier to {tier}, or to auto",
+        *(["or set replica_count: 1"] if wanted > 1 else []),
+    )
+
+
+def _refuse_world(model: Model, shape: ModelShape, fleet: Fleet, findings: Findings) -> None:
+    """The wished sizes take more devices than any one host has."""
+    ranks = (model.tensor_parallel_size or 1) * (model.pipeline_parallel_size or 1)
+    most, host = max((len(host.devices), host.name) for host in fleet.planned("gpu_nodes"))
+    only_cpu = all(kind.accelerator == CPU for kind in fleet.kinds.values())
+    wish = f"tensor_parallel_size {model.tensor_parallel_size or 1} x pipeline_parallel_size {model.pipeline_parallel_size or 1}"
+    findings.refuse(
+        "cpu_ranks" if only_cpu else "not_enough_devices",
+        model.name,
+        f"{wish} takes {ranks} devices of one kind in one host, and the largest host ({host}) has {most}; {MULTI_HOST}",
+        *([f"set fleet_cpu_devices to {ranks} on a host with the cores for it"] if only_cpu else []),
+        "lower tensor_parallel_size or pipeline_parallel_size, or set them to auto",
+    )
+
+
+def _refuse_size(
+    model: Model, shape: ModelShape, candidates: list[Fit], max_model_len: int, findings: Findings
+) -> None:
+    """No layout holds the model: say what is short on the roomiest one, and what would make it fit."""
+    roomiest = max(candidates, key=lambda candidate: (candidate.memory.longest, -_shortage(candidate)))
+    findings.refuse(
+        "model_too_large",
+        model.name,
+        _what_is_short(roomiest, max_model_len),
+        *_size_remedies(model, shape, roomiest, candidates, max_model_len),
+    )
+
+
+def _shortage(candidate: Fit) -> int:
+    """Bytes that the tightest rank lacks before it has any KV cache."""
+    return max(-stage.kv for stage in candidate.memory.stages)
+
+
+def _what_is_short(candidate: Fit, max_model_len: int) -> str:
+    memory, kind = candidate.memory, candidate.kind
+    tightest = min(memory.stages, key=lambda stage: stage.kv)
+    where = f"{counted(candidate.layout.world, 'device')} of {kind.key} ({gib(kind.memory_bytes)} each)"
+    if not memory.starts:
+        return (
+            f"on {where} the engine would not start: beside its share it leaves {gib(tightest.outside)} of a device, "
+            f"and {gib(memory.outside_needed)} are taken before it looks"
+        )
+    beside = tightest.activation + tightest.graphs + tightest.margin
+    terms = f"{gib(tightest.weights)} of weights"
+    if kind.accelerator == CUDA:
+        terms += f", {gib(beside)} beside them and {gib(tightest.outside)} left to the driver on each"
+    if tightest.kv <= 0:
+        return (
+            f"it does not fit on {where}, the most that one host has: {terms}; {gib(-tightest.kv)} are missing on each"
+        )
+    return (
+        f"on {where}, the most that one host has, there is room for requests of {memory.longest} tokens, "
+        f"and max_model_len is {max_model_len}: {terms}"
+    )
+
+
+def _size_remedies(
+    model: Model, shape: ModelShape, roomiest: Fit, candidates: Iterable[Fit], max_model_len: int
+) -> list[str]:
+    """What would make the model fit, each with its figure, the cheapest first."""
+    remedies = []
+    if not roomiest.memory.starts:
+        share = 1 - roomiest.memory.outside_needed / roomiest.kind.memory_bytes
+        remedies.append(f"set gpu_memory_utilization to {max(0.05, int(share * 100) / 100):g} or lower")
+    elif roomiest.memory.longest >= 16:
+        remedies.append(f"set max_model_len to {roomiest.memory.longest} at most")
+    if roomiest.kind.accelerator == CPU:
+        return remedies + [f"raise fleet_cpu_kv_gib (now {gib(roomiest.kind.memory_bytes)} a rank)"]
+    remedies += _fixed_size_remedy(model, shape, candidates, max_model_len)
+    remedies += _eight_bit_remedies(model, shape, candidates, max_model_len)
+    remedies += _bigger_gpu_remedy(model, shape, max_model_len)
+    return remedies or [f"use a smaller model: {MULTI_HOST}"]
+
+
+def _fixed_size_remedy(model: Model, shape: ModelShape, candidates: Iterable[Fit], max_model_len: int) -> list[str]:
+    """Whether the operator's own tensor_parallel_size or pipeline_parallel_size is what is too small."""
+    if not (model.tensor_parallel_size or model.pipeline_parallel_size):
+        return []
+    free = replace(model, tensor_parallel_size=None, pipeline_parallel_size=None)
+    for kind in {candidate.kind.key: candidate.kind for candidate in candidates}.values():
+        smallest = _smallest(free, shape, kind, REMEDY_COUNTS, max_model_len)
+        if smallest and smallest.layout.world > (model.tensor_parallel_size or 1) * (model.pipeline_parallel_size or 1):
+            return [f"set {_in_words(smallest.layout)}, on hosts with {smallest.layout.world} x {kind.key}"]
+    return []
+
+
+def _eight_bit_remedies(model: Model, shape: ModelShape, candidates: Iterable[Fit], max_model_len: int) -> list[str]:
+    """Whether weights or KV cache in 8 bits would fit on what is there."""
+    able = [candidate for candidate in candidates if candidate.kind.compute_capability >= EIGHT_BIT_CAPABILITY]
+    tries = []
+    if shape.quantization is None:
+        small = as_served(shape, replace(model, quantization=FP8))
+        tries.append(("quantization: fp8", replace(model, quantization=FP8), small))
+    if model.kv_cache_dtype == "auto" and shape.kv_cache_dtype is None:
+        tries.append(("kv_cache_dtype: fp8", replace(model, kv_cache_dtype=FP8), shape))
+    remedies = []
+    for words, wish, served in tries:
+        fitting = [c for c in able if _tried(wish, served, c.kind, c.layout, max_model_len)]
+        if fitting:
+            smallest = min(fitting, key=lambda candidate: candidate.layout.world)
+            remedies.append(f"say {words}: it then fits on {smallest.layout.world} x {smallest.kind.key}")
+    return remedies
+
+
+def _bigger_gpu_remedy(model: Model, shape: ModelShape, max_model_len: int) -> list[str]:
+    """The smallest servers of the catalogue on which the model would fit as it is."""
+    free = replace(model, tensor_parallel_size=None, pipeline_parallel_size=None)
+    found = []
+    for gpu in _gpu_catalogue.CATALOGUE:
+        if gpu.runs_engine:
+            kind = Kind(gpu.key, CUDA, int(gpu.usable_gib * GIB))
+            smallest = _smallest(free, shape, kind, REMEDY_COUNTS, max_model_len)
+            if smallest:
+                found.append((smallest.layout.world, kind.memory_bytes, kind.key))
+    found.sort()
+    cheapest = found[:1] + [other for other in found[1:] if other[1] < found[0][1]][:1]
+    return [f"use a host with {world} x {key}" for world, _memory, key in cheapest]
+
+
+def _smallest(model: Model, shape: ModelShape, kind: Kind, counts: Collection[int], max_model_len: int) -> Fit | None:
+    """The layout with the fewest devices of a kind that holds the model, tensor parallel alone."""
+    for count in counts:
+        tried = _tried(model, shape, kind, Layout(count), max_model_len)
+        if tried:
+            return tried
+    return None
+
+
+def _tried(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_len: int) -> Fit | None:
+    """The fit, if it is one."""
+    if why_not_tensor(shape, layout.tensor_parallel_size):
+        return None
+    try:
+        tried = fit(model, shape, kind, layout, max_model_len)
+    except ShardingError:
+        return None
+    return tried if tried.fits else None
+
+
+def _in_words(layout: Layout) -> str:
+    words = f"tensor_parallel_size to {layout.tensor_parallel_size}"
+    return (
+        words
+        if layout.pipeline_parallel_size == 1
+        else f"{words} and pipeline_parallel_size to {layout.pipeline_parallel_size}"
+    )
+
+
+def warn_if_small(model: Model, choice: Choice, findings: Findings) -> None:
+    """A layout that holds hardly a request at once is legal and seldom what anybody wants."""
+    if (
+        model.workload.concurrent_requests is None
+        and choice.best.requests < FEW_REQUESTS
+        and model.replica_count in (None, 1)
+    ):
+        findings.warn(
+            "few_requests",
+            model.name,
+            f"no workload is stated, and the smallest layout holds {counted(choice.best.requests, 'request')} of "
+            f"{choice.max_model_len} tokens at once",
+            "state workload: {concurrent_requests: ...}, and more devices are used where they are needed",
+        )

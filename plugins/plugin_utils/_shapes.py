@@ -1,0 +1,156 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The models' shapes as ``model_info`` found them, checked before anything is reckoned with them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ..module_utils._model import DTYPE_BYTES, FAMILIES, FP8, ModelError, ModelShape
+from ._findings import Findings
+from ._reading import Reader
+from ._wishes import Model
+
+LARGEST_COUNT = 2**32
+"""More than any model has of anything that its shape counts."""
+MOST_LAYERS = 4096
+COUNTS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+)
+OPTIONAL_COUNTS = ("parameter_count", "weight_bytes", "sliding_window")
+FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "qk_norm", "supports_pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A model's weights: their shape, the hash of their files where those were read, and their bytes on disk."""
+
+    shape: ModelShape
+    content_id: str | None
+    weight_bytes: int | None
+
+
+def read_shapes(value: Any, models: tuple[Model, ...], findings: Findings) -> dict[str, Weights]:
+    """The weights of each model by its name. A model without them is refused, with what ``model_info`` said of it.
+
+    ``value``: ``{model name: {"shape", "content_id", "weight_bytes", "error"}}``, plain data.
+    """
+    entries = value if isinstance(value, dict) else {}
+    found = {model.name: _read(entries.get(model.name), model, findings) for model in models}
+    return {name: weights for name, weights in found.items() if weights}
+
+
+def _read(value: Any, model: Model, findings: Findings) -> Weights | None:
+    entry = Reader(value if isinstance(value, dict) else {}, f"shape of {model.name}", findings)
+    stated = entry.get("shape")
+    if not isinstance(stated, dict):
+        findings.refuse(
+            "unknown_model_shape",
+            model.name,
+            entry.text("error", pattern="(?s).+") or f"nothing is known of the shape of {model.source.place}",
+            *_shape_remedies(model),
+        )
+        return None
+    shape = _checked(Reader(stated, entry.path, findings), findings)
+    if shape is None or not _sizeable(shape, model, findings):
+        return None
+    content_id = entry.text("content_id", pattern="[0-9a-f]{12,128}")
+    if model.source.kind == "controller" and content_id is None:
+        findings.refuse(
+            "unknown_model_shape",
+            model.name,
+            f"the weights in {model.source.place} were not read",
+            "run on the controller that holds them",
+        )
+        return None
+    return Weights(shape, content_id, entry.integer("weight_bytes") or shape.weight_bytes)
+
+
+def _shape_remedies(model: Model) -> tuple[str, ...]:
+    if model.source.kind == "hub":
+        return (
+            "use a model of the built-in catalogue",
+            "or point source at a directory with its config.json and weights",
+        )
+    return ("point source at a directory with config.json and safetensors files",)
+
+
+def _checked(reader: Reader, findings: Findings) -> ModelShape | None:
+    """The shape of plain data, or None when some of it is not what a shape holds."""
+    before = len(findings.refusals)
+    counts = {name: reader.integer(name, most=LARGEST_COUNT) for name in COUNTS}
+    counts["num_hidden_layers"] = reader.integer("num_hidden_layers", most=MOST_LAYERS)
+    for name in sorted(name for name, count in counts.items() if count is None):
+        if reader.get(name) is None:
+            reader.wrong(name, None, "a number above 0")
+    for name in OPTIONAL_COUNTS:
+        reader.integer(name, least=0)
+    for name in FLAGS:
+        reader.flag(name)
+    reader.choice("dtype", DTYPE_BYTES, "bfloat16")
+    reader.choice("architecture", FAMILIES, "LlamaForCausalLM")
+    reader.choice("kv_cache_dtype", {FP8}, FP8)
+    reader.choice("quantization_granularity", {"tensor", "channel", "block"}, "tensor")
+    for name in ("quantization", "attention", "model_type", "provenance"):
+        reader.text(name, pattern="(?s).*")
+    _check_fp8(reader)
+    if len(findings.refusals) > before:
+        return None
+    try:
+        return ModelShape.from_dict(
+            {key: value for key, value in reader.mapping_of_all().items() if key != "content_id"}
+        )
+    except ModelError as error:
+        findings.refuse("bad_value", reader.path, str(error), "take the shape as model_info gives it")
+        return None
+
+
+def _check_fp8(reader: Reader) -> None:
+    block = reader.get("quantization_block")
+    if block is not None and not (
+        isinstance(block, list)
+        and len(block) == 2
+        and all(type(extent) is int and 0 < extent < LARGEST_COUNT for extent in block)
+    ):
+        reader.wrong("quantization_block", block, "two numbers above 0")
+    if reader.get("quantization_granularity") == "block" and block is None:
+        reader.wrong("quantization_block", block, "two numbers above 0")
+    for pattern in reader.texts("quantization_ignored"):
+        try:
+            re.compile(pattern.removeprefix("re:"))
+        except re.error:
+            reader.wrong("quantization_ignored", pattern, "names, globs, or re: and a regular expression")
+
+
+def _sizeable(shape: ModelShape, model: Model, findings: Findings) -> bool:
+    """Whether the planner has rules for this shape. Others are refused, never sized by a guess."""
+    if shape.attention != "gqa":
+        findings.refuse(
+            "not_yet", model.name, f"its attention is {shape.attention}, which is not yet sized", "use a dense model"
+        )
+    elif shape.quantization not in (None, FP8):
+        findings.refuse(
+            "not_yet",
+            model.name,
+            f"its weights are quantised as {shape.quantization}, which is not yet sized",
+            "use the unquantised model, or its fp8 version",
+        )
+    elif model.quantization not in (None, FP8):
+        findings.refuse(
+            "not_yet",
+            model.name,
+            f"quantization {model.quantization} is not yet sized",
+            "leave it out: the engine reads the checkpoint's own; or say fp8",
+        )
+    else:
+        return True
+    return False
