@@ -1,0 +1,191 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the plan to the options of each role on each host.
+
+``build`` makes all shares, once, inside the planner; ``share`` hands one host its own. A share holds no secret and no null.
+Its id is a hash of its options alone, so that another host's change does not touch it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._applied import ROLES, Applied
+from ._devices import UNREACHABLE, Fleet
+from ._shapes import Weights
+from ._steps import Placed
+from ._text import natural_key
+from ._units import model_path, without_nulls
+from ._wishes import Model, Settings
+
+ID_DIGITS = 64
+
+
+class UnknownHostError(ValueError):
+    """A host that the plan does not hold."""
+
+
+def share(plan: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """The options of every role that has work on a host: ``{role: {option: value}}``; empty where none has.
+
+    Raises UnknownHostError for a host that is in no group of the fleet.
+    """
+    if host not in plan["hosts"]:
+        raise UnknownHostError(f"{host} is in no group of the fleet: add it to gpu_nodes or gateways")
+    return plan["shares"].get(host, {})
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling: keys sorted, no blanks, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over canonical JSON, in hexadecimal."""
+    return hashlib.sha256(canonical(value).encode("ascii")).hexdigest()
+
+
+def with_id(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A role's options with the id of its share."""
+    plain = without_nulls(dict(options))
+    return {**plain, f"{role}_share_id": digest(plain)}
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Everything that the shares are made of.
+
+    in_force: replica -> its unit and host. fresh: the replicas whose unit is the planned one (the others are held or left
+    alone as applied). gateways: hosts of the front door.
+    """
+
+    models: tuple[Model, ...]
+    weights: Mapping[str, Weights]
+    in_force: Mapping[str, Placed]
+    fresh: frozenset[str]
+    gateways: tuple[str, ...]
+    fleet: Fleet
+    applied: Applied
+    settings: Settings
+
+    def units_on(self) -> dict[str, list[Placed]]:
+        found: dict[str, list[Placed]] = {}
+        for placed in self.in_force.values():
+            found.setdefault(placed.host, []).append(placed)
+        return found
+
+
+def build(bill: Bill) -> dict[str, dict[str, dict[str, Any]]]:
+    """``{host: {role: {option: value}}}``.
+
+    A role has a share on a host where the plan gives it work, or where it was applied before: then with empty lists, so
+    that it removes what it made. A host that does not answer keeps its last share.
+    """
+    units = bill.units_on()
+    front = _gateway_models(bill)
+    shares = {}
+    for host in bill.fleet.hosts.values():
+        if host.state == UNREACHABLE:
+            options = bill.applied.roles.get(host.name, {})
+        elif host.planned:
+            options = _options(bill, host.name, units.get(host.name, []), front)
+        else:
+            continue
+        roles = {role: with_id(role, options[role]) for role in ROLES if role in options}
+        if roles:
+            shares[host.name] = roles
+    return shares
+
+
+def _options(bill: Bill, host: str, units: list[Placed], front: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    before = set(bill.applied.roles.get(host, {})) | ({"serve"} if bill.applied.strays.get(host) else set())
+    options = {}
+    if units or "engine" in before:
+        options["engine"] = _engine(units)
+    if units or "model_store" in before:
+        options["model_store"] = _model_store(bill, units)
+    if units or "serve" in before:
+        options["serve"] = {
+            "serve_units": [placed.unit for placed in units],
+            "serve_gateways": list(bill.gateways),
+        }
+    if host in bill.gateways or "gateway" in before:
+        options["gateway"] = _gateway(bill, host, front if host in bill.gateways else [])
+    return options
+
+
+def _engine(units: Iterable[Placed]) -> dict[str, Any]:
+    paths = sorted({placed.unit["engine_path"] for placed in units})
+    return {"engine_environments": [_environment(path) for path in paths]}
+
+
+def _environment(path: str) -> dict[str, str]:
+    """An environment's folder is named after its variant and version."""
+    variant, _dash, version = path.rpartition("/")[2].partition("-")
+    return {"variant": variant, "version": version, "path": path}
+
+
+def _model_store(bill: Bill, units: list[Placed]) -> dict[str, Any]:
+    """The weights of planned units are put in place; those that held units still read are only kept."""
+    models = {model.name: model for model in bill.models}
+    entries, kept = {}, set()
+    for placed in units:
+        if placed.unit["name"] in bill.fresh:
+            name = placed.unit["model"]
+            entries[name] = _stored(models[name], bill.weights[name], bill.settings)
+        else:
+            kept.add(placed.unit["model_path"])
+    paths = {entry["path"] for entry in entries.values()}
+    return {
+        "model_store_models": [entries[name] for name in sorted(entries)],
+        "model_store_keep_paths": sorted(kept - paths),
+    }
+
+
+def _stored(model: Model, weights: Weights, settings: Settings) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "source_kind": model.source.kind,
+        "source": model.source.place,
+        "content_id": weights.content_id,
+        "path": model_path(model, weights, settings),
+    }
+
+
+def _gateway(bill: Bill, host: str, models: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "gateway_models": models,
+        "gateway_listen_port": bill.settings.gateway_port,
+        "gateway_metrics_port": bill.settings.gateway_metrics_port,
+        "gateway_metrics_address": bill.fleet.hosts[host].address,
+    }
+
+
+def _gateway_models(bill: Bill) -> list[dict[str, Any]]:
+    """Each model with its replicas. A held replica is asked under the name that it still answers to."""
+    by_model: dict[str, list[Placed]] = {}
+    for placed in bill.in_force.values():
+        by_model.setdefault(placed.unit["model"], []).append(placed)
+    default = next((model.name for model in bill.models if model.default), bill.models[0].name)
+    return [
+        {
+            "name": name,
+            "served_model_name": by_model[name][0].unit["config"].get("served_model_name", name),
+            "default": name == default,
+            "upstreams": [
+                {
+                    "replica": placed.unit["name"],
+                    "address": placed.unit["address"],
+                    "port": placed.unit["port"],
+                    "weight": 1,
+                }
+                for placed in sorted(by_model[name], key=lambda placed: natural_key(placed.unit["name"]))
+            ],
+        }
+        for name in sorted(by_model)
+    ]

@@ -1,0 +1,277 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what is applied to what is planned: which replicas are held, and the changes in their order.
+
+A live replica is never changed unless that is allowed: it is *held*, as it was applied, with its devices and its port. What
+needs those waits, and is held as well. So the plan that is in force may differ from the one aimed at, and every role can
+simply converge to its share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._applied import Applied, AppliedReplica
+from ._text import natural_key
+
+RESTART_REMEDY = "say fleet_allow_restart=true, or do it with a rolling update"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A replica's unit and the host that it is for."""
+
+    host: str
+    unit: dict[str, Any]
+
+    @property
+    def needs(self) -> list[tuple[str, str]]:
+        """What no other unit of the host may have: its devices and its port."""
+        return [(self.host, f"device {device}") for device in self.unit["devices"]] + [
+            (self.host, f"port {self.unit['port']}")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A replica that stays as it is, or does not come yet, and why."""
+
+    replica: str
+    reason: str
+    remedy: str = RESTART_REMEDY
+
+    def as_dict(self) -> dict[str, str]:
+        return {"replica": self.replica, "reason": self.reason, "remedy": self.remedy}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of a run."""
+
+    action: str
+    replica: str
+    host: str
+    live: bool
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "action": self.action,
+            "hosts": [self.host],
+            "live": self.live,
+            "reason": self.reason,
+            "replica": self.replica,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """How the fleet gets from the applied state to the one in force.
+
+    in_force: replica -> its unit and host after the run. former: replica -> what is applied of it at present.
+    leftovers: applied replicas, and strays, that the run removes. reachable: hosts on which anything can be done.
+    """
+
+    in_force: dict[str, Placed]
+    former: dict[str, AppliedReplica]
+    leftovers: tuple[AppliedReplica, ...]
+    held: tuple[Held, ...]
+    reachable: frozenset[str]
+
+    def changed(self, name: str) -> bool:
+        """Whether a replica that was applied before is another one after the run."""
+        before, after = self.former.get(name), self.in_force[name]
+        return before is not None and (before.host, before.unit) != (after.host, after.unit)
+
+    def moved(self, name: str) -> bool:
+        before = self.former.get(name)
+        return before is not None and before.host != self.in_force[name].host
+
+
+def transition(
+    target: Mapping[str, Placed], applied: Applied, reachable: Iterable[str], allow_restart: bool
+) -> Transition:
+    """What of ``target`` can be put in force at once, and what is held."""
+    reachable = frozenset(reachable)
+    former = _former(target, applied)
+    held = {} if allow_restart else _held(target, former)
+    in_force = {name: placed for name, placed in target.items() if name not in held}
+    for name in held:
+        if name in former:
+            in_force[name] = Placed(former[name].host, former[name].unit)
+    return Transition(
+        in_force=dict(sorted(in_force.items(), key=lambda item: natural_key(item[0]))),
+        former=former,
+        leftovers=tuple(_leftovers(in_force, applied, reachable)),
+        held=tuple(held[name] for name in sorted(held, key=natural_key)),
+        reachable=reachable,
+    )
+
+
+def _former(target: Mapping[str, Placed], applied: Applied) -> dict[str, AppliedReplica]:
+    """One applied replica a name: that on the planned host if there are several, else a live one, else the first."""
+    former: dict[str, AppliedReplica] = {}
+    for replica in applied.replicas:
+        rank = _closeness(replica, target)
+        if replica.name not in former or rank > _closeness(former[replica.name], target):
+            former[replica.name] = replica
+    return former
+
+
+def _closeness(replica: AppliedReplica, target: Mapping[str, Placed]) -> tuple[bool, bool]:
+    planned = target.get(replica.name)
+    return (planned is not None and planned.host == replica.host, replica.live)
+
+
+def _held(target: Mapping[str, Placed], former: Mapping[str, AppliedReplica]) -> dict[str, Held]:
+    """Live replicas that would change, and then, again and again, whatever needs what a held one keeps."""
+    held = {
+        name: Held(name, _why_held(former[name], placed))
+        for name, placed in target.items()
+        if name in former and former[name].live and (former[name].host, former[name].unit) != (placed.host, placed.unit)
+    }
+    wanted = {need: name for name, placed in target.items() for need in placed.needs}
+    pending = list(held)
+    while pending:
+        holder = former.get(pending.pop())
+        for need in Placed(holder.host, holder.unit).needs if holder else ():
+            waiting = wanted.get(need)
+            if waiting is not None and waiting not in held:
+                held[waiting] = Held(waiting, f"waits for {need[1]} of {need[0]}, which {holder.name} keeps")
+                pending.append(waiting)
+    return held
+
+
+def _why_held(before: AppliedReplica, after: Placed) -> str:
+    return f"it serves, and {difference(before, after)}"
+
+
+def difference(before: AppliedReplica, after: Placed) -> str:
+    """What is another than before, in words."""
+    if before.host != after.host:
+        return f"it would move from {before.host} to {after.host}"
+    changes = list(_differences(before.unit, after.unit, ""))
+    return "its unit would change: " + (
+        "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+    )
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key in sorted(set(before) | set(after)):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, "")
+        elif old != new:
+            yield f"{prefix}{key} from {_value(old)} to {_value(new)}"
+
+
+def _value(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _leftovers(in_force: Mapping[str, Placed], applied: Applied, reachable: frozenset[str]) -> Iterator[AppliedReplica]:
+    """Replicas on hosts where the run leaves none of that name."""
+    for replica in applied.replicas:
+        if replica.host in reachable and not _is_at(in_force, replica.name, replica.host):
+            yield replica
+    for host, strays in applied.strays.items():
+        for name, live in strays.items():
+            if host in reachable and not _is_at(in_force, name, host):
+                yield AppliedReplica(name, name.rpartition("-")[0], host, {}, live, live)
+
+
+def _is_at(in_force: Mapping[str, Placed], name: str, host: str) -> bool:
+    return name in in_force and in_force[name].host == host
+
+
+def steps(change: Transition, failure_domains: Mapping[str, str]) -> list[Change]:
+    """The changes in their order: removals, starts, restarts of what does not serve, restarts of what does.
+
+    Whatever serves is drained first. Live replicas are restarted one failure domain after another, and a start that needs
+    what such a restart frees comes behind it. ``failure_domains``: host -> its rack, or itself.
+    """
+    moving_out = [left for left in change.leftovers if left.live and left.name in change.in_force]
+    order = list(_removals([left for left in change.leftovers if left not in moving_out], change))
+    kept_until_restart = {need for left in moving_out for need in _needs(left)} | {
+        need for name in change.in_force if _interrupts(change, name) for need in _needs(change.former[name])
+    }
+    late = []
+    for name, placed in change.in_force.items():
+        if name in change.former and not change.moved(name):
+            continue
+        start = Change("start", name, placed.host, False, "is new" if name not in change.former else "moves here")
+        (late if kept_until_restart & set(placed.needs) else order).append(start)
+    for name, placed in change.in_force.items():
+        if change.changed(name) and not change.moved(name) and not change.former[name].live:
+            order.append(Change("restart", name, placed.host, False, difference(change.former[name], placed)))
+    order += _live_restarts(change, moving_out, failure_domains)
+    return order + late
+
+
+def _needs(replica: AppliedReplica) -> list[tuple[str, str]]:
+    return Placed(replica.host, replica.unit).needs if replica.unit else []
+
+
+def _interrupts(change: Transition, name: str) -> bool:
+    """Whether the run stops a serving replica and starts it again in its place."""
+    return change.changed(name) and not change.moved(name) and change.former[name].live
+
+
+def _removals(leftovers: Iterable[AppliedReplica], change: Transition) -> Iterator[Change]:
+    for left in leftovers:
+        reason = "moves away" if left.name in change.in_force else "is no longer planned"
+        if left.live:
+            yield Change("drain", left.name, left.host, True, reason)
+        yield Change("remove", left.name, left.host, left.live, reason)
+
+
+def _live_restarts(
+    change: Transition, moving_out: list[AppliedReplica], failure_domains: Mapping[str, str]
+) -> Iterator[Change]:
+    interrupted = [change.former[name] for name in change.in_force if _interrupts(change, name)]
+    by_domain: dict[str, list[AppliedReplica]] = {}
+    for replica in sorted(
+        interrupted + moving_out, key=lambda replica: (natural_key(replica.host), natural_key(replica.name))
+    ):
+        by_domain.setdefault(failure_domains.get(replica.host, replica.host), []).append(replica)
+    for domain in sorted(by_domain, key=natural_key):
+        for replica in by_domain[domain]:
+            if replica in moving_out:
+                yield from _removals([replica], change)
+                continue
+            reason = difference(replica, change.in_force[replica.name])
+            for action in ("drain", "stop", "start"):
+                yield Change(action, replica.name, replica.host, True, reason)
+
+
+def compare(change: Transition) -> dict[str, list[str]]:
+    """The replicas that a run adds, removes, moves and restarts, and those that it leaves alone."""
+    found: dict[str, list[str]] = {"added": [], "moved": [], "removed": [], "restarted": [], "untouched": []}
+    for name in change.in_force:
+        if name not in change.former:
+            found["added"].append(name)
+        elif change.moved(name):
+            found["moved"].append(name)
+        else:
+            found["restarted" if change.changed(name) else "untouched"].append(name)
+    gone = {left.name for left in change.leftovers} | set(change.former)
+    found["removed"] = sorted(gone - set(change.in_force), key=natural_key)
+    return found
+
+
+def waves(change: Transition, serving: Iterable[str]) -> dict[str, list[str]]:
+    """The hosts with the role ``serve``: those that can be changed together, and those that take turns.
+
+    A host takes its turn when the run takes a live replica from it that comes back, there or elsewhere.
+    """
+    turns = {change.former[name].host for name in change.in_force if change.changed(name) and change.former[name].live}
+    turns |= {left.host for left in change.leftovers if left.live and left.name in change.in_force}
+    hosts = [host for host in sorted(serving, key=natural_key) if host in change.reachable]
+    return {
+        "serial": [host for host in hosts if host in turns],
+        "together": [host for host in hosts if host not in turns],
+    }
