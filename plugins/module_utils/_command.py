@@ -1,0 +1,69 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a program of the host within a time limit that holds even when the program cannot be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+
+REAP_SECONDS = 1.0
+"""How long a killed program may take to die before it is left behind: one stuck in the kernel (state D) never does."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a program. ``rc`` is None when it ran out of time or was not there to be run."""
+
+    rc: int | None
+    stdout: str = ""
+    stderr: str = ""
+    timed_out: bool = False
+    missing: bool = False
+
+    @property
+    def text(self) -> str:
+        """Both outputs, stdout first: some programs print their complaints there."""
+        return "\n".join(part for part in (self.stdout.strip(), self.stderr.strip()) if part)
+
+
+def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
+    """Run a program in the C locale, without input, for at most ``timeout_s`` seconds and about a second more to kill
+    it.
+
+    It gets a process group of its own, which is killed whole. A process that does not die is not waited for: the kernel
+    reaps it when it can.
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+    except OSError:
+        return Outcome(rc=None, missing=True)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        _abandon(process)
+        return Outcome(rc=None, timed_out=True)
+    return Outcome(rc=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def _abandon(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=REAP_SECONDS)
+    except (ProcessLookupError, subprocess.TimeoutExpired):
+        pass
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
