@@ -213,7 +213,7 @@ def _mig_device(device: MigDevice) -> dict[str, Any]:
 
 
 def _nvlink(hardware: Hardware, reading: DriverReading) -> bool | None:
-    """Say whether GPUs share NVLinks: as the driver tells, else as far as the boards tell, which do not show bridges."""
+    """Say whether GPUs share NVLinks: as the driver tells, else as far as boards tell, which show no bridge."""
     if reading.nvlink is not None:
         return reading.nvlink
     if hardware.nvswitch:

@@ -29,7 +29,32 @@ def v1(limit):
     return f"cache 4096\nhierarchical_memory_limit {limit}\nhierarchical_memsw_limit {UNLIMITED_V1}\n"
 
 
+# As read on systemd hosts in podman 4.3.1 with runc, where v1 and v2 are both mounted; the directory names are cut.
+PODMAN_MOUNTS = (
+    "290 286 0:32 {shown} /sys/fs/cgroup/memory rw,nosuid,nodev,noexec,relatime - cgroup cgroup rw,memory\n"
+    "211 286 0:38 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
+)
+LIBPOD = "/libpod_parent/libpod-f049e9bb"
+
 LIMITS = {
+    "recorded: podman with --memory=3g": (
+        PODMAN_MOUNTS.format(shown=LIBPOD),
+        f"4:memory:{LIBPOD}\n0::{LIBPOD}/init.scope\n",
+        {"sys/fs/cgroup/memory/memory.stat": v1(3 * GIB)},
+        3 * GIB,
+    ),
+    "recorded: podman with --memory=3g --cgroupns=private": (
+        PODMAN_MOUNTS.format(shown="/"),
+        "4:memory:/init.scope\n0::/init.scope\n",
+        {"sys/fs/cgroup/memory/memory.stat": v1(3 * GIB), "sys/fs/cgroup/memory/init.scope/memory.stat": v1(3 * GIB)},
+        3 * GIB,
+    ),
+    "recorded: podman without a limit": (
+        PODMAN_MOUNTS.format(shown=LIBPOD),
+        f"4:memory:{LIBPOD}\n0::{LIBPOD}/init.scope\n",
+        {"sys/fs/cgroup/memory/memory.stat": v1(UNLIMITED_V1)},
+        None,
+    ),
     "v2, a host": (
         V2_MOUNTS.format(shown="/"),
         "0::/init.scope\n",
