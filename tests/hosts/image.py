@@ -34,12 +34,12 @@ AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "-n", "--"]
 
 # What a freshly installed server has.
 INSTALLED = (
-    "systemd systemd-sysv dbus openssh-server sudo python3 python3-apt "
-    "iproute2 iputils-ping procps kmod nftables ca-certificates curl"
-).split()
+    *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "python3-apt", "iproute2"),
+    *("iputils-ping", "procps", "kmod", "nftables", "ca-certificates", "curl"),
+)
 
 # What the roles install, as files in apt's own cache: the roles still install it, but need not fetch it each time.
-FETCHED = "nginx openssl libnuma1 g++ python3-dev python3-venv python3-cryptography".split()
+FETCHED = ("nginx", "openssl", "libnuma1", "g++", "python3-dev", "python3-venv", "python3-cryptography")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def choose_sources(sources: list[Source], distribution: str, codename: str) -> l
     ]
     chosen = [next((s for s in own if s.suite == suite), None) for suite in suites]
     if chosen[0] is None:
-        sys.exit(f"test hosts: no apt source of {distribution} {codename} under /etc/apt has a web mirror to build from.")
+        sys.exit(
+            f"test hosts: no apt source of {distribution} {codename} under /etc/apt has a web mirror to build from."
+        )
     return [source for source in chosen if source is not None]
 
 
@@ -155,7 +157,9 @@ def import_image(root: Path, name: str) -> None:
     """Hand the finished root file system to podman; the image appears whole or not at all."""
     changes = [argument for change in IMPORT_CHANGES for argument in ("--change", change)]
     with subprocess.Popen([*AS_ROOT, "tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as archive:
-        subprocess.run([PODMAN, "import", "-q", *changes, "-", name], check=True, stdin=archive.stdout, stdout=sys.stderr)
+        subprocess.run(
+            [PODMAN, "import", "-q", *changes, "-", name], check=True, stdin=archive.stdout, stdout=sys.stderr
+        )
     if archive.returncode != 0:
         subprocess.run([PODMAN, "rmi", name], check=False, stdout=sys.stderr)
         sys.exit(f"test hosts: reading the new root file system failed with {archive.returncode}; run this again.")

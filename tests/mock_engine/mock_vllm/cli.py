@@ -1,0 +1,60 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``vllm serve`` and ``vllm --version``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+
+from .api import Api
+from .engine import Engine
+from .http import Front
+from .settings import Behaviour, Settings, SettingsError, check_model, read_behaviour, read_settings
+
+VERSION = "0.32.0+cpu"
+# The engine's own default: an idle connection is closed after this.
+_KEEP_ALIVE_SECONDS = 5.0
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    if arguments == ["--version"]:
+        print(VERSION)
+        return 0
+    if arguments[:1] != ["serve"]:
+        print("usage: vllm serve [model] [--config file.yaml] [--flag value ...] | vllm --version", file=sys.stderr)
+        return 2
+    try:
+        settings, behaviour = read_settings(arguments[1:]), read_behaviour(os.environ)
+        time.sleep(behaviour.start_seconds)
+        if behaviour.fail_start:
+            raise SettingsError(behaviour.fail_start)
+        check_model(settings)
+    except SettingsError as error:
+        print(f"vllm: {error}", file=sys.stderr)
+        return 1
+    asyncio.run(_serve(settings, behaviour))
+    return 0
+
+
+async def _serve(settings: Settings, behaviour: Behaviour) -> None:
+    """Serve until the engine ends. As with the real one, it then exits with 0, whatever it died of."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    engine = Engine(settings, behaviour, ended.set)
+    engine.start()
+    loop.add_signal_handler(signal.SIGTERM, lambda: asyncio.ensure_future(engine.shut_down()))
+    api = Api(engine, os.environ.get("VLLM_API_KEY", ""), VERSION)
+    keep_alive = float(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", _KEEP_ALIVE_SECONDS))
+    front = Front(api.handle, keep_alive)
+    server = await asyncio.start_server(front.connected, settings.host, settings.port, backlog=1024)
+    print(f"mock engine serves {settings.served_model_name} on {settings.host}:{settings.port}", flush=True)
+    await ended.wait()
+    server.close()
+    await front.finished()
+    engine.stop()
