@@ -8,21 +8,35 @@ A recording is played back by a small program in place of nvidia-smi and by a tr
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 RECORDINGS = Path(__file__).parent / "fixtures" / "gpu"
-OLDEST_PYTHON = Path.home() / ".pyenv/versions/3.9.18/bin/python"
+OLDEST_PYTHON = "3.9"
+"""The oldest Python that hosts may have."""
+
+
+def _find_python(version: str) -> str | None:
+    """Return a Python of a version, from PATH or pyenv; one that does not start (a pyenv shim without it) is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python"))]
+    for candidate in map(str, filter(None, candidates)):
+        if subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
 INTERPRETERS = [
     pytest.param(sys.executable, id="this-python"),
     pytest.param(
-        str(OLDEST_PYTHON),
-        id="python-3.9",
-        marks=pytest.mark.skipif(
-            not OLDEST_PYTHON.exists(), reason="no Python 3.9 here, the oldest that hosts may have"
-        ),
+        _find_python(OLDEST_PYTHON),
+        id=f"python-{OLDEST_PYTHON}",
+        marks=pytest.mark.skipif(not _find_python(OLDEST_PYTHON), reason=f"no Python {OLDEST_PYTHON} here"),
     ),
 ]
 
