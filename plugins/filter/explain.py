@@ -36,7 +36,8 @@ options:
     description: With O(part=url), the model's name.
     type: str
   completions:
-    description: With O(part=verified), the results of M(gpufleet.serving.completion_info) in a loop over the plan's models.
+    description:
+      - With O(part=verified), the results of M(gpufleet.serving.completion_info) in a loop over the plan's models.
     type: list
     elements: dict
   applied:
@@ -85,4 +86,5 @@ class FilterModule:
     """The filter by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Say which names stand for which functions."""
         return {"explain": explain}

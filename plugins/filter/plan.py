@@ -18,8 +18,8 @@ author: The gpufleet authors (@gpufleet)
 description:
   - Works out tensor and pipeline parallel sizes, hosts, devices, ports and upstreams for every model, or says why that
     cannot be done and what would help.
-  - Pure. The same input gives the same plan, whatever the order of hosts. Nothing that an operator writes makes it fail;
-    what is wrong becomes a refusal in the plan.
+  - Pure. The same input gives the same plan, whatever the order of hosts. Nothing that an operator writes makes it
+    fail; what is wrong becomes a refusal in the plan.
 positional: _input
 options:
   _input:
@@ -29,13 +29,15 @@ options:
   hosts:
     description:
       - Every host of the fleet's groups by name, with C(groups), C(address), C(reachable) (null where nobody asked),
-        C(fleet_gpus), C(fleet_cpu_devices), C(fleet_cpu_kv_gib), C(fleet_rack), C(fleet_fabric_interface), and C(facts),
-        which is what M(gpufleet.serving.gpu_info) returned, or null.
+        C(fleet_gpus), C(fleet_cpu_devices), C(fleet_cpu_kv_gib), C(fleet_rack), C(fleet_fabric_interface), and
+        C(facts), which is what M(gpufleet.serving.gpu_info) returned, or null.
       - P(gpufleet.serving.fleet_hosts#filter) makes it of C(hostvars).
     type: dict
     required: true
   shapes:
-    description: What M(gpufleet.serving.model_info) says of each model, by its name, as P(gpufleet.serving.shapes#filter) gives it.
+    description:
+      - What M(gpufleet.serving.model_info) says of each model, by its name.
+      - P(gpufleet.serving.shapes#filter) gives it.
     type: dict
     required: true
   previous:
@@ -46,9 +48,9 @@ options:
       - What holds for the whole fleet. Every key may be left out.
       - C(inventory_name), C(tier) (V(auto) or an upper bound from 1 to 5), C(engine_versions) by C(cpu) and C(cuda),
         C(engine_root), C(model_store_root), C(engine_port) (8000, the first of each host's block), C(gateway_port),
-        C(gateway_metrics_port) (9145), C(gateway_public), C(gateway_key_names), C(gateway_tls), C(allow_unpinned_models),
-        C(allow_unreachable), C(lost_hosts), C(allow_restart), C(allow_tier_change), and C(hub), whether hub sources may be
-        planned.
+        C(gateway_metrics_port) (9145), C(gateway_public), C(gateway_key_names), C(gateway_tls),
+        C(allow_unpinned_models), C(allow_unreachable), C(lost_hosts), C(allow_restart), C(allow_tier_change), and
+        C(hub), whether hub sources may be planned.
     type: dict
 """
 
@@ -68,8 +70,8 @@ _value:
   description:
     - The plan. C(refusals) and C(warnings) are lists of C(code), C(subject), C(reason) and C(remedies). A plan with a
       refusal has no C(shares) and no C(steps).
-    - C(id) is a hash of C(shares) alone. C(models), C(replicas), C(hosts), C(gateways), C(endpoint) and C(tier) say what
-      runs where; C(steps), C(held), C(diff) and C(waves) say how to get there.
+    - C(id) is a hash of C(shares) alone. C(models), C(replicas), C(hosts), C(gateways), C(endpoint) and C(tier) say
+      what runs where; C(steps), C(held), C(diff) and C(waves) say how to get there.
   type: dict
 """
 
@@ -78,4 +80,5 @@ class FilterModule:
     """The filter by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Say which names stand for which functions."""
         return {"plan": plan}

@@ -57,4 +57,5 @@ class FilterModule:
     """The filter by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Say which names stand for which functions."""
         return {"share": share}

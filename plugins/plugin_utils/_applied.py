@@ -8,10 +8,11 @@ A host that does not answer is known from the last copy of the whole plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._devices import Fleet
 from ._findings import Findings
 from ._memory import Layout
 from ._reading import Reader
@@ -75,15 +76,17 @@ class Applied:
         return self.roles.get(host, {}).get(role, {})
 
 
-def read_applied(value: Any, silent: Iterable[str], findings: Findings) -> Applied:
-    """The previous plan from plain data of any shape: ``{"hosts": {host: {"roles", "replicas"}}, "plan": dict | None}``.
+def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
+    """The previous plan from plain data: ``{"hosts": {host: {"roles", "replicas"}}, "plan": the last one or None}``.
 
-    silent: hosts that do not answer, whose part is taken from the last copy of the plan.
+    The part of hosts that do not answer, or have left the inventory, is taken from the last copy of the plan.
     """
     previous = Reader({} if value is None else value, "previous", findings)
     last_plan = Reader(previous.mapping("plan"), "the last plan", findings)
     last_shares = last_plan.mapping("shares")
+    last_hosts = sorted(last_plan.mapping("hosts"), key=natural_key)
     hosts = previous.mapping("hosts")
+    silent = [name for name in last_hosts if name not in fleet.hosts or not fleet.hosts[name].planned]
     roles: dict[str, dict[str, dict[str, Any]]] = {}
     replicas: list[AppliedReplica] = []
     strays: dict[str, dict[str, bool]] = {}
@@ -104,7 +107,7 @@ def read_applied(value: Any, silent: Iterable[str], findings: Findings) -> Appli
         roles=roles,
         replicas=tuple(replicas),
         strays=strays,
-        last_hosts=tuple(sorted(last_plan.mapping("hosts"), key=natural_key)),
+        last_hosts=tuple(last_hosts),
         last_tier=last_plan.integer("tier", most=5),
     )
 

@@ -15,6 +15,9 @@ from ..module_utils._model import ModelShape
 from ._memory import Kind, Layout, ReplicaMemory, replica_memory, request_blocks
 from ._wishes import Model
 
+FEW_REQUESTS = 4
+"""Requests at once below which an operator who stated no workload is told that it is few."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:

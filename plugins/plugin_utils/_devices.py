@@ -17,8 +17,8 @@ from typing import Any
 
 from ..module_utils import _gpu_catalogue
 from ._findings import Findings
-from ._reading import Reader
-from ._text import GIB, did_you_mean, listing, natural_key
+from ._reading import Reader, shown
+from ._text import GIB, listing, natural_key
 from ._wishes import Settings
 
 CUDA, CPU = "cuda", "cpu"
@@ -56,8 +56,8 @@ class Kind:
     """Devices that are alike, so that the ranks of one replica may share them.
 
     memory_bytes: on a GPU, what a CUDA program sees of it (below the driver's total, which is below the figure on the
-    box); on a CPU host, the KV space that the inventory grants each rank. sliced: a MIG slice, which can be no part of a
-    larger replica, since slices have no path to each other.
+    box); on a CPU host, the KV space that the inventory grants each rank. sliced: a MIG slice, which can be no part of
+    a larger replica, since slices have no path to each other.
     """
 
     key: str
@@ -80,8 +80,10 @@ class Device:
 class Host:
     """One machine of the inventory.
 
+    answers: whether it answered when it was asked, None where nobody asked.
     memory_bytes: of a CPU host, what its processes may use (the smaller of RAM and cgroup limit), None where nobody
-    looked. free_disk: path -> bytes. state: planned, unreachable, lost or refused; only on planned hosts is anything placed.
+    looked. free_disk: path -> bytes. state: planned, unreachable, lost or refused; what is planned goes on planned
+    hosts only.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Host:
     address: str
     failure_domain: str
     state: str = PLANNED
+    answers: bool | None = None
     devices: tuple[Device, ...] = ()
     memory_bytes: int | None = None
     free_disk: dict[str, int] = field(default_factory=dict)
@@ -113,7 +116,7 @@ class Fleet:
 
 
 def read_fleet(value: Any, settings: Settings, findings: Findings) -> Fleet:
-    """The hosts that can be planned, and a refusal for each that cannot. ``value``: the plain ``hosts`` of the filter."""
+    """All hosts, and a refusal for each that cannot be planned. ``value``: the plain ``hosts`` of the filter."""
     if not isinstance(value, dict):
         findings.refuse("bad_value", "hosts", "is no mapping of hosts", "give every host of the fleet's groups")
         value = {}
@@ -136,6 +139,7 @@ def _read_host(name: str, value: Any, settings: Settings, kinds: dict[str, Kind]
         address=_address(reader, machine, facts is not None, findings),
         failure_domain=reader.text("fleet_rack") or name,
         state=_state(name, reader, settings),
+        answers=reader.get("reachable") if isinstance(reader.get("reachable"), bool) else None,
         memory_bytes=_memory(machine),
         free_disk=_free_disk(machine),
     )
@@ -180,7 +184,23 @@ def _address(reader: Reader, machine: Reader, asked: bool, findings: Findings) -
     fabric = reader.text("fleet_fabric_interface")
     if fabric and asked:
         return _interface_address(fabric, reader, machine, findings)
-    return reader.text("address") or machine.text("default_address") or reader.path
+    address = reader.text("address") or machine.text("default_address")
+    if asked and not _binds(address):
+        findings.refuse(
+            "no_address",
+            reader.path,
+            f"has no address that an engine can bind: {shown(address)}",
+            "give it fleet_address, an IP address that the gateways reach",
+        )
+    return address or reader.path
+
+
+def _binds(address: str | None) -> bool:
+    """Whether an engine can listen at this address, and only there."""
+    try:
+        return not ipaddress.ip_address(address or "").is_unspecified
+    except ValueError:
+        return False
 
 
 def _interface_address(fabric: str, reader: Reader, machine: Reader, findings: Findings) -> str:
@@ -192,11 +212,12 @@ def _interface_address(fabric: str, reader: Reader, machine: Reader, findings: F
     usable = _usable_addresses(interfaces.get(fabric, {}).get("addresses"))
     if usable:
         return usable[0]
+    others = [name for name, interface in interfaces.items() if _usable_addresses(interface.get("addresses"))]
     findings.refuse(
         "no_fabric_address",
         reader.at("fleet_fabric_interface"),
         f"is {fabric}, which " + ("has no address" if fabric in interfaces else "the host does not have"),
-        f"name one that has an address: {listing(n for n, i in interfaces.items() if _usable_addresses(i.get('addresses')))}",
+        f"name one that has an address: {listing(others) or 'the host has none'}",
         "or leave fleet_fabric_interface out",
     )
     return reader.path
@@ -289,7 +310,7 @@ def _seen_gpus(name: str, answer: Reader, findings: Findings) -> list[_Gpu] | No
     ]
     if lost:
         state = "gpu_lost"
-    if state in ("ok", "no_gpu") or state == "no_driver" and gpus:
+    if state in ("ok", "no_gpu") or (state == "no_driver" and gpus):
         return gpus
     if state == "no_driver":
         return []
@@ -466,50 +487,4 @@ def _check_told_apart(hosts: Iterable[Host], findings: Findings) -> None:
         if len(names) > 1:
             findings.refuse(
                 "same_host_twice", listing(names), f"both tell GPU {uuid}", "keep one name for each machine"
-            )
-
-
-def check_reached(fleet: Fleet, settings: Settings, left_alone: dict[str, list[str]], findings: Findings) -> None:
-    """Refuses, or names in a warning, the hosts that do not answer. ``left_alone``: host -> its replicas."""
-    for host in fleet.hosts.values():
-        if host.state != UNREACHABLE:
-            continue
-        replicas = left_alone.get(host.name, [])
-        left = f"; {listing(replicas)} would be left as they are" if replicas else "; nothing is known to run there"
-        if settings.allow_unreachable:
-            findings.warn(
-                "host_unreachable",
-                host.name,
-                f"does not answer{left.replace('would be', 'are')}",
-                "run again when it is back",
-            )
-        else:
-            findings.refuse(
-                "host_unreachable",
-                host.name,
-                f"does not answer{left}",
-                "bring it back",
-                "or say fleet_allow_unreachable=true, to go on without it",
-                f"or fleet_lost_hosts: [{host.name}], to serve its replicas elsewhere",
-            )
-
-
-def check_lost(value: Any, fleet: Fleet, settings: Settings, once_known: Iterable[str], findings: Findings) -> None:
-    """fleet_lost_hosts names hosts of the inventory (or of the last plan) that do not answer, and no others."""
-    known = sorted(set(fleet.hosts) | set(once_known))
-    for name in settings.lost_hosts:
-        if name not in known:
-            findings.refuse(
-                "lost_host_unknown",
-                "fleet_lost_hosts",
-                f"names {name}, which is no host of the fleet",
-                did_you_mean(name, known),
-            )
-        elif name in fleet.hosts and value[name].get("reachable") is True:
-            findings.refuse(
-                "lost_host_answers",
-                name,
-                "is named by fleet_lost_hosts, and it answers: its replicas would run twice",
-                "take it out of fleet_lost_hosts",
-                "or take it out of gpu_nodes, to have its replicas drained and moved",
             )

@@ -85,7 +85,8 @@ def endpoint(plan: Plan) -> str:
 def verified(plan: Plan, completions: Sequence[Mapping[str, Any]], applied: Mapping[str, Mapping[str, Any]]) -> str:
     """What came through the front door, model by model, and which replicas answer.
 
-    completions: the results of a loop of completion_info over the plan's models. applied: host -> what applied_info says.
+    completions: the results of a loop of completion_info over the plan's models. applied: host -> what applied_info
+    says of it.
     """
     rows = []
     for model, answer in zip(plan["models"], completions, strict=False):

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which layout each model gets: the fewest devices that meet its workload, or a refusal that says what would.
 
-An applied layout that still fits and still meets the workload is kept, so that a new host or a better idea never moves what
-runs. Everything here is about one model; several share a fleet by the order in which ``_plan`` asks for them.
+An applied layout that still fits and still meets the workload is kept, so that a new host or a better idea never moves
+what runs. Everything here is about one model; several share a fleet by the order in which ``_seating`` asks for them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,12 @@ REMEDY_COUNTS = (1, 2, 4, 8)
 """GPUs of one server that a remedy proposes: what servers are sold with."""
 EIGHT_BIT_CAPABILITY = (8, 9)
 """Compute capability from which GPUs compute in FP8 (Ada and Hopper)."""
-FEW_REQUESTS = 4
 
 MULTI_HOST = "a replica over several hosts (tier 3) is not yet available"
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedLayouts:
-    """How the replicas of a model are laid out at present: layout and device kind of each."""
-
-    layouts: frozenset[tuple[Layout, str]] = frozenset()
+AppliedLayouts = frozenset[tuple[Layout, str]]
+"""The layouts in which a model's replicas run at present, each with the key of its devices' kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +153,7 @@ def most_in_one_host(fleet: Fleet, kind: Kind) -> int:
 
 
 def _rank(model: Model, candidate: Fit, space: Space) -> tuple[bool, bool, bool, int, int, int, int, str]:
-    """Smaller is better: GPUs before CPUs; enough free devices; the workload met; no pipeline; few devices; small replicas."""
+    """Smaller is better: GPUs, enough of them free, the workload met, then no pipeline, few devices, small replicas."""
     wanted = replicas_wanted(model, candidate.requests)
     there = space.slots(candidate, wanted)
     return (
@@ -176,7 +172,7 @@ def _kept(model: Model, ranked: list[Fit], applied: AppliedLayouts, space: Space
     """The applied layout, where it would do as well as any: enough devices, and the workload met."""
     best = _rank(model, ranked[0], space)[:3]
     for candidate in ranked:
-        if (candidate.layout, candidate.kind.key) in applied.layouts and _rank(model, candidate, space)[:3] <= best:
+        if (candidate.layout, candidate.kind.key) in applied and _rank(model, candidate, space)[:3] <= best:
             return candidate
     return None
 
@@ -193,7 +189,7 @@ def _reason(model: Model, best: Fit, applied: AppliedLayouts) -> str:
     holds = f"{counted(best.requests, 'request')} at once"
     if model.tensor_parallel_size and model.pipeline_parallel_size:
         return f"{best.layout} as asked for; a replica holds {holds}"
-    if (best.layout, best.kind.key) in applied.layouts:
+    if (best.layout, best.kind.key) in applied:
         return f"{devices} of {best.kind.key} a replica, as applied; it holds {holds}"
     concurrent = model.workload.concurrent_requests
     goal = f"with {concurrent} requests at once to hold" if concurrent else "with no workload stated"
@@ -239,15 +235,15 @@ def _refuse_tier(model: Model, fitting: list[Fit], settings: Settings, fleet: Fl
 
 def _refuse_world(model: Model, shape: ModelShape, fleet: Fleet, findings: Findings) -> None:
     """The wished sizes take more devices than any one host has."""
-    ranks = (model.tensor_parallel_size or 1) * (model.pipeline_parallel_size or 1)
     most, host = max((len(host.devices), host.name) for host in fleet.planned("gpu_nodes"))
     only_cpu = all(kind.accelerator == CPU for kind in fleet.kinds.values())
-    wish = f"tensor_parallel_size {model.tensor_parallel_size or 1} x pipeline_parallel_size {model.pipeline_parallel_size or 1}"
+    wish = Layout(model.tensor_parallel_size or 1, model.pipeline_parallel_size or 1)
     findings.refuse(
         "cpu_ranks" if only_cpu else "not_enough_devices",
         model.name,
-        f"{wish} takes {ranks} devices of one kind in one host, and the largest host ({host}) has {most}; {MULTI_HOST}",
-        *([f"set fleet_cpu_devices to {ranks} on a host with the cores for it"] if only_cpu else []),
+        f"{wish} takes {wish.world} devices of one kind in one host, and the largest host ({host}) has {most}; "
+        + MULTI_HOST,
+        *([f"set fleet_cpu_devices to {wish.world} on a host with the cores for it"] if only_cpu else []),
         "lower tensor_parallel_size or pipeline_parallel_size, or set them to auto",
     )
 
@@ -383,19 +379,3 @@ def _in_words(layout: Layout) -> str:
         if layout.pipeline_parallel_size == 1
         else f"{words} and pipeline_parallel_size to {layout.pipeline_parallel_size}"
     )
-
-
-def warn_if_small(model: Model, choice: Choice, findings: Findings) -> None:
-    """A layout that holds hardly a request at once is legal and seldom what anybody wants."""
-    if (
-        model.workload.concurrent_requests is None
-        and choice.best.requests < FEW_REQUESTS
-        and model.replica_count in (None, 1)
-    ):
-        findings.warn(
-            "few_requests",
-            model.name,
-            f"no workload is stated, and the smallest layout holds {counted(choice.best.requests, 'request')} of "
-            f"{choice.max_model_len} tokens at once",
-            "state workload: {concurrent_requests: ...}, and more devices are used where they are needed",
-        )

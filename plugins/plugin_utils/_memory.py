@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bytes per rank: what the weights take, what the engine needs beside them, and how many tokens then fit.
 
-The engine's own order of reckoning is followed (vLLM 0.33: v1/worker/gpu_worker.py, v1/core/kv_cache_planning.py):
-of the device's memory it asks for a share (``gpu_memory_utilization``), loads the weights, runs the largest batch once to
+The engine's own order of reckoning is followed (vLLM 0.33: v1/worker/gpu_worker.py, v1/core/kv_cache_planning.py): of
+the device's memory it asks for a share (``gpu_memory_utilization``), loads the weights, runs the largest batch once to
 see the peak of the activations, allows for its CUDA graphs, and gives what is left to the KV cache, in blocks. The rank
 with the fewest blocks decides for all.
 
@@ -36,7 +36,7 @@ Source: public start-up logs of vLLM 0.17 to 0.22 without other large terms (0.5
 
 HIDDEN_COPIES, INTERMEDIATE_COPIES = 4, 3
 """Copies of a batch's hidden states, and of its rows of the feed-forward layer, alive in one layer's forward pass:
-residual, normalised, attention's in- and output; gate, up and their product. Source: models/llama.py, layers/activation.py."""
+residual, normalised, attention's in- and output; gate, up and their product. Source: vLLM 0.33, models/llama.py."""
 
 GRAPHS_BYTES = int(0.5 * GIB)
 """What the engine sets aside for CUDA graphs on one GPU. Source: 0.1 to 0.5 GiB in public start-up logs since 0.17."""

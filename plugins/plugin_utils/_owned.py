@@ -43,9 +43,8 @@ OWNED_FLAGS = {
         )
     },
     **{name: MODEL_OPTION.format(option) for name, option in OWN_WORDS.items()},
-    **{
-        name: PLANNED
-        for name in (
+    **dict.fromkeys(
+        (
             "nnodes",
             "n",
             "node_rank",
@@ -68,8 +67,9 @@ OWNED_FLAGS = {
             "download_dir",
             "root_path",
             "uds",
-        )
-    },
+        ),
+        PLANNED,
+    ),
     "model": MODEL_OPTION.format("source"),
     "model_tag": MODEL_OPTION.format("source"),
     "tokenizer_revision": MODEL_OPTION.format("revision"),

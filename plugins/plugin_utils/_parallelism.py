@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which ways of cutting a replica are legal: tensor parallel by the heads, pipeline parallel by the layers.
 
-The engine's rules (vLLM 0.33, config/model.py verify_with_parallel_config, layers/linear.py): the attention heads divide
-by the tensor parallel size; the key-value heads divide by it, or it by them; so do the columns of the feed-forward layers;
-a pipeline has at most one stage a layer, and the model must know pipelines.
+The engine's rules (vLLM 0.33, config/model.py verify_with_parallel_config, layers/linear.py): the attention heads
+divide by the tensor parallel size; the key-value heads divide by it, or it by them; the columns of the feed-forward
+layers divide by it; a pipeline has at most one stage a layer, and the model must know pipelines.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from ._wishes import Model
 @lru_cache(maxsize=4096)
 def why_not_tensor(shape: ModelShape, tensor_parallel_size: int) -> str | None:
     """Why the model cannot be cut into this many ranks a stage, in the engine's terms; None where it can."""
-    if shape.num_attention_heads % tensor_parallel_size:
-        return f"tensor_parallel_size {tensor_parallel_size} does not divide its {shape.num_attention_heads} attention heads"
+    heads = shape.num_attention_heads
+    if heads % tensor_parallel_size:
+        return f"tensor_parallel_size {tensor_parallel_size} does not divide its {heads} attention heads"
     try:
         stage_weights(shape, Layout(tensor_parallel_size))
     except ShardingError as error:

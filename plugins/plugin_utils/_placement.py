@@ -80,8 +80,10 @@ class Space:
         return {str(device.index): device for device in devices} | {device.id: device for device in devices}
 
     def take(self, host: str, fit: Fit, devices: Sequence[Device] | None = None, port: int | None = None) -> Seat:
-        """Seat a replica on a host that has room: on the given devices or the first free ones, at the given port if it is
-        free, else at the lowest that is."""
+        """Seat a replica on a host that has room.
+
+        It gets the given devices, or the first free ones, and the given port if that is free, else the lowest that is.
+        """
         free = self._free[fit.kind.key][host]
         taken = tuple(devices if devices is not None else free[: fit.layout.world])
         if port is None or not self.port_is_free(host, port):

@@ -47,7 +47,7 @@ def plain(value: Any, path: str, findings: Findings, depth: int = 0) -> Any:
 
 
 def _number(value: float, path: str, findings: Findings) -> int | float | None:
-    if isinstance(value, float) and not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
+    if (isinstance(value, float) and not math.isfinite(value)) or abs(value) > LARGEST_NUMBER:
         findings.refuse(
             "bad_value", path, "is a number that no computer of the fleet could use", "give an ordinary number"
         )

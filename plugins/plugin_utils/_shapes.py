@@ -11,6 +11,7 @@ from typing import Any
 
 from ..module_utils._model import DTYPE_BYTES, FAMILIES, FP8, ModelError, ModelShape
 from ._findings import Findings
+from ._memory import Layout, stage_weights
 from ._reading import Reader
 from ._wishes import Model
 
@@ -36,7 +37,7 @@ class Weights:
 
     shape: ModelShape
     content_id: str | None
-    weight_bytes: int | None
+    weight_bytes: int
 
 
 def read_shapes(value: Any, models: tuple[Model, ...], findings: Findings) -> dict[str, Weights]:
@@ -72,7 +73,8 @@ def _read(value: Any, model: Model, findings: Findings) -> Weights | None:
             "run on the controller that holds them",
         )
         return None
-    return Weights(shape, content_id, entry.integer("weight_bytes") or shape.weight_bytes)
+    on_disk = entry.integer("weight_bytes") or shape.weight_bytes or sum(stage_weights(shape, Layout()))
+    return Weights(shape, content_id, on_disk)
 
 
 def _shape_remedies(model: Model) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From the plan to the options of each role on each host.
 
-``build`` makes all shares, once, inside the planner; ``share`` hands one host its own. A share holds no secret and no null.
-Its id is a hash of its options alone, so that another host's change does not touch it.
+``build`` makes all shares, once, inside the planner; ``share`` hands one host its own. A share holds no secret and no
+null. Its id is a hash of its options alone, so that another host's change does not touch it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from ._steps import Placed
 from ._text import natural_key
 from ._units import model_path, without_nulls
 from ._wishes import Model, Settings
-
-ID_DIGITS = 64
 
 
 class UnknownHostError(ValueError):
@@ -60,14 +58,15 @@ def with_id(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
 class Bill:
     """Everything that the shares are made of.
 
-    in_force: replica -> its unit and host. fresh: the replicas whose unit is the planned one (the others are held or left
-    alone as applied). gateways: hosts of the front door.
+    in_force: replica -> its unit and host. fresh: the replicas whose unit is the planned one (the others are held or
+    left alone as applied). traffic: replica -> its weight at the gateway. gateways: hosts of the front door.
     """
 
     models: tuple[Model, ...]
     weights: Mapping[str, Weights]
     in_force: Mapping[str, Placed]
     fresh: frozenset[str]
+    traffic: Mapping[str, int]
     gateways: tuple[str, ...]
     fleet: Fleet
     applied: Applied
@@ -182,7 +181,7 @@ def _gateway_models(bill: Bill) -> list[dict[str, Any]]:
                     "replica": placed.unit["name"],
                     "address": placed.unit["address"],
                     "port": placed.unit["port"],
-                    "weight": 1,
+                    "weight": bill.traffic.get(placed.unit["name"], 1),
                 }
                 for placed in sorted(by_model[name], key=lambda placed: natural_key(placed.unit["name"]))
             ],

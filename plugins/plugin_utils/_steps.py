@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what is applied to what is planned: which replicas are held, and the changes in their order.
 
-A live replica is never changed unless that is allowed: it is *held*, as it was applied, with its devices and its port. What
-needs those waits, and is held as well. So the plan that is in force may differ from the one aimed at, and every role can
-simply converge to its share.
+A live replica is never changed unless that is allowed: it is *held*, as it was applied, with its devices and its port.
+What needs those waits, and is held as well. So the plan that is in force may differ from the one aimed at, and every
+role can simply converge to its share.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ def _is_at(in_force: Mapping[str, Placed], name: str, host: str) -> bool:
 def steps(change: Transition, failure_domains: Mapping[str, str]) -> list[Change]:
     """The changes in their order: removals, starts, restarts of what does not serve, restarts of what does.
 
-    Whatever serves is drained first. Live replicas are restarted one failure domain after another, and a start that needs
-    what such a restart frees comes behind it. ``failure_domains``: host -> its rack, or itself.
+    Whatever serves is drained first. Live replicas are restarted one failure domain after another, and a start that
+    needs what such a restart frees comes behind it. ``failure_domains``: host -> its rack, or itself.
     """
     moving_out = [left for left in change.leftovers if left.live and left.name in change.in_force]
     order = list(_removals([left for left in change.leftovers if left not in moving_out], change))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ._devices import CPU, CUDA, Fleet
@@ -67,12 +68,18 @@ def executor(layout: Layout) -> str:
 
 
 def _compilation(model: Model, layout: Layout, accelerator: str) -> str | None:
+    """The compilation mode as JSON: that of the operator's engine_args, or the one that a pipeline on CPUs needs."""
+    wished = model.engine_args.get("compilation_config")
+    if wished is not None:
+        return wished if isinstance(wished, str) else json.dumps(wished, sort_keys=True)
     pipeline_on_cpu = accelerator == CPU and layout.pipeline_parallel_size > 1
     return CPU_PIPELINE_COMPILATION if pipeline_on_cpu else None
 
 
 def _engine_args(model: Model) -> dict[str, Any]:
-    return model.engine_args | ({"trust_remote_code": True} if model.trust_remote_code else {})
+    """The further flags; those that have an option of their own in a unit stand there."""
+    others = {flag: value for flag, value in model.engine_args.items() if flag != "compilation_config"}
+    return others | ({"trust_remote_code": True} if model.trust_remote_code else {})
 
 
 def _environment(model: Model, accelerator: str, shared: bool) -> dict[str, str]:

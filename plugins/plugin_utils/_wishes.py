@@ -22,6 +22,13 @@ from ._text import listing
 LONGEST_MODEL_NAME = 57
 """A DNS label has 63 characters at most, and a replica adds ``-`` and its number."""
 MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+SERVED_NAME = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*"
+"""What stands in requests as ``model``, and in files of nginx."""
+KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+PATH = r"/[A-Za-z0-9._/+@=:,-]*"
+"""An absolute path that needs no quoting in a unit."""
+PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+"""Of these each engine's unit sees its own, so that nothing can be handed to it there."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 REVISION = re.compile(r"[0-9a-f]{40}")
 CONTROLLER_PREFIX = "controller:"
@@ -100,7 +107,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model's weights come from. kind: ``hub``, ``host`` (a path there) or ``controller`` (a directory here)."""
+    """Where weights come from. kind: ``hub``, ``host`` (a path on the hosts) or ``controller`` (a directory here)."""
 
     kind: str
     place: str
@@ -202,7 +209,11 @@ def _versions(reader: Reader) -> dict[str, str]:
 
 
 def _absolute(reader: Reader, key: str, default: str) -> str:
-    return (reader.text(key, default, pattern=r"/[\w./+-]*[\w+-]") or default).rstrip("/")
+    path = (reader.text(key, default, pattern=PATH) or default).rstrip("/")
+    if not path or is_private(path):
+        reader.wrong(key, path or "/", "an absolute path outside /tmp, /var/tmp and /dev/shm")
+        return default
+    return path
 
 
 def _check_front_door(settings: Settings, findings: Findings) -> None:
@@ -221,12 +232,16 @@ def _check_front_door(settings: Settings, findings: Findings) -> None:
             "add one key at least: gateway_keys: [{name: team-a, key: ...}]",
             "or say gateway_public: true, to serve without keys",
         )
-    unnamed = [name for name in settings.gateway_key_names if not name.strip()]
-    if unnamed:
-        findings.refuse("bad_value", "gateway_keys", f"has {len(unnamed)} without a name", "give each key a name")
-    twice = _repeated(name for name in settings.gateway_key_names if name.strip())
-    if twice:
-        findings.refuse("duplicate_key", "gateway_keys", f"names {listing(twice)} twice", "give each key its own name")
+    for name in settings.gateway_key_names:
+        if not KEY_NAME.fullmatch(name):
+            findings.refuse(
+                "bad_name",
+                "gateway_keys",
+                f"has a key named {name!r}" if name else "has a key without a name",
+                "give each key a name of letters, digits and ._-, such as team-a",
+            )
+    for name in _repeated(settings.gateway_key_names):
+        findings.refuse("duplicate_key", "gateway_keys", f"names {name} twice", "give each key its own name")
 
 
 def read_models(value: Any, settings: Settings, findings: Findings) -> tuple[Model, ...]:
@@ -265,7 +280,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
     model = Model(
         name=name or "",
         source=source or Source("host", "/"),
-        served_model_name=reader.text("served_model_name", pattern=r"[\w./:@+-]+") or name or "",
+        served_model_name=reader.text("served_model_name", pattern=SERVED_NAME) or name or "",
         revision=_revision(reader, source, settings, findings),
         max_model_len=reader.integer("max_model_len"),
         workload=Workload(
@@ -327,7 +342,7 @@ def _source(reader: Reader, settings: Settings, findings: Findings) -> Source | 
     if place.startswith(CONTROLLER_PREFIX) and place != CONTROLLER_PREFIX:
         return Source("controller", place.removeprefix(CONTROLLER_PREFIX))
     if place.startswith("/"):
-        return Source("host", place.rstrip("/") or "/")
+        return _host_path(place.rstrip("/"), reader, findings)
     if HUB_ID.fullmatch(place):
         _check_hub(place, reader, settings, findings)
         return Source("hub", place)
@@ -338,6 +353,23 @@ def _source(reader: Reader, settings: Settings, findings: Findings) -> Source | 
         "name a hub id (org/name), an absolute path on the hosts (/srv/models/x), or controller:<directory>",
     )
     return None
+
+
+def _host_path(place: str, reader: Reader, findings: Findings) -> Source | None:
+    if not re.fullmatch(PATH, place) or is_private(place):
+        findings.refuse(
+            "bad_source",
+            reader.at("source"),
+            f"is {place!r}" + (", of which each engine sees its own" if is_private(place) else ""),
+            "use letters, digits and ._/+@=:,- in a path, and no folder below /tmp, /var/tmp or /dev/shm",
+        )
+        return None
+    return Source("host", place)
+
+
+def is_private(path: str) -> bool:
+    """Whether a path lies where every unit has a folder of its own."""
+    return any(path == folder or path.startswith(f"{folder}/") for folder in PRIVATE_FOLDERS)
 
 
 def _check_hub(place: str, reader: Reader, settings: Settings, findings: Findings) -> None:

@@ -1,0 +1,233 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of a whole draft, beyond what one host or one model can be wrong about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ._capacity import FEW_REQUESTS
+from ._devices import LOST, UNREACHABLE, Host
+from ._draft import Draft
+from ._flag_check import check_cpu_pipeline, check_known
+from ._text import did_you_mean, gib, listing
+from ._units import model_path
+from ._wishes import Model
+
+
+def check(draft: Draft) -> None:
+    """Everything below, in order."""
+    checks: tuple[Callable[[Draft], None], ...] = (
+        _silent_hosts,
+        _lost_hosts,
+        _left_hosts,
+        _tier,
+        _ports,
+        _front_door,
+        _disks,
+        _flags,
+        _workloads,
+    )
+    for one in checks:
+        one(draft)
+
+
+def _silent_hosts(draft: Draft) -> None:
+    """A host that does not answer stops the run, unless the operator goes on without it."""
+    for host in draft.fleet.hosts.values():
+        if host.state != UNREACHABLE:
+            continue
+        replicas = listing(replica.name for replica in draft.applied.on(host.name)) or "nothing that is known of"
+        if draft.settings.allow_unreachable:
+            draft.findings.warn(
+                "host_unreachable",
+                host.name,
+                f"does not answer; left there as it is: {replicas}",
+                "run again when it is back",
+            )
+        else:
+            draft.findings.refuse(
+                "host_unreachable",
+                host.name,
+                f"does not answer; there is {replicas}",
+                "bring it back",
+                "or say fleet_allow_unreachable=true, to go on and leave it as it is",
+                f"or fleet_lost_hosts: [{host.name}], to serve its replicas elsewhere",
+            )
+
+
+def _lost_hosts(draft: Draft) -> None:
+    """fleet_lost_hosts names hosts of the fleet that do not answer."""
+    hosts, findings = draft.fleet.hosts, draft.findings
+    known = sorted({*hosts, *draft.applied.last_hosts})
+    for name in draft.settings.lost_hosts:
+        if name not in known:
+            findings.refuse(
+                "lost_host_unknown",
+                "fleet_lost_hosts",
+                f"names {name}, which is no host of the fleet",
+                did_you_mean(name, known),
+            )
+        elif name in hosts and hosts[name].answers:
+            findings.refuse(
+                "lost_host_answers",
+                name,
+                "is named by fleet_lost_hosts, and it answers: its replicas would run twice",
+                "take it out of fleet_lost_hosts",
+                "or take it out of gpu_nodes, to have its replicas drained and moved",
+            )
+        elif name in hosts and hosts[name].state == LOST and draft.applied.on(name):
+            findings.warn(
+                "host_lost",
+                name,
+                f"is given up; elsewhere now: {listing(replica.name for replica in draft.applied.on(name))}",
+                "before it comes back into the network, run reset.yml on it: its units start by themselves",
+            )
+
+
+def _left_hosts(draft: Draft) -> None:
+    """What runs on a host that left the inventory is out of reach, and named."""
+    for name in draft.applied.last_hosts:
+        if name not in draft.fleet.hosts:
+            draft.findings.warn(
+                "host_left",
+                name,
+                "was in the last plan and has left the inventory: what it runs was not removed",
+                f"put it back into the inventory, then: ansible-playbook gpufleet.serving.reset --limit {name} "
+                f"-e fleet_confirm_reset={draft.settings.inventory_name}",
+            )
+
+
+def _tier(draft: Draft) -> None:
+    settings, findings = draft.settings, draft.findings
+    kubernetes = [host.name for host in draft.fleet.hosts.values() if "k3s_servers" in host.groups]
+    if settings.tier == 5 and not kubernetes:
+        findings.refuse(
+            "tier_too_high",
+            "fleet_tier",
+            "is 5, which is Kubernetes, and the inventory has no group k3s_servers",
+            "set fleet_tier to auto, or to 4",
+        )
+    if kubernetes and settings.tier in (None, 5):
+        findings.refuse(
+            "not_yet",
+            "k3s_servers",
+            f"has {listing(kubernetes)}, and Kubernetes (tier 5) is not yet available",
+            "set fleet_tier to 4, or take the group out of the inventory",
+        )
+    if draft.applied.last_tier == 5 and not settings.allow_tier_change:
+        findings.refuse(
+            "tier_change",
+            "fleet_tier",
+            "the fleet runs on Kubernetes (tier 5), and this plan would take it off",
+            "say fleet_allow_tier_change=true",
+        )
+
+
+def _ports(draft: Draft) -> None:
+    """The engines' block must not start at a port that a gateway on the same host listens on."""
+    settings, engines = draft.settings, draft.fleet.planned("gpu_nodes")
+    gateways = draft.fleet.planned("gateways")
+    if gateways and not any("gateways" in host.groups for host in engines):
+        return
+    ports = {"fleet_gateway_port": settings.gateway_port, "fleet_gateway_metrics_port": settings.gateway_metrics_port}
+    for name, port in ports.items():
+        if port == settings.engine_port:
+            draft.findings.refuse(
+                "port_clash",
+                name,
+                f"is {port}, and so is fleet_engine_port, on a host that is gateway and engine at once",
+                "give the gateway another port, or the engines another block (8000 by default)",
+            )
+
+
+def _front_door(draft: Draft) -> None:
+    """Where there is a group of gateways, one of them at least can be set up."""
+    stated = [host.name for host in draft.fleet.hosts.values() if "gateways" in host.groups]
+    if stated and not draft.fleet.planned("gateways"):
+        draft.findings.refuse(
+            "no_gateway",
+            "gateways",
+            f"has {listing(stated)}, and none of them can be reached",
+            "bring one back, or put another host into the group",
+        )
+
+
+def _disks(draft: Draft) -> None:
+    """Weights that are not yet on a host must find room there."""
+    wanted: dict[str, dict[str, int]] = {}
+    for _name, model, seat in draft.all_seats():
+        weights = draft.weights[model.name]
+        path = model_path(model, weights, draft.settings)
+        if model.source.kind != "host" and path not in _stored_on(draft, seat.host):
+            wanted.setdefault(seat.host, {})[path] = weights.weight_bytes
+    root = draft.settings.model_store_root
+    for name, sizes in wanted.items():
+        free, needed = _free_below(draft.fleet.hosts[name], root), sum(sizes.values())
+        if free is not None and free < needed:
+            draft.findings.refuse(
+                "disk_too_small",
+                name,
+                f"has {gib(free)} free at {root}, and the weights planned there take {gib(needed)}",
+                "free some space there, or mount a larger disk at that place",
+            )
+
+
+def _stored_on(draft: Draft, host: str) -> set[str]:
+    """Where weights already lie on a host."""
+    stored = draft.applied.options(host, "model_store").get("model_store_models")
+    entries = stored if isinstance(stored, list) else []
+    return {str(entry.get("path")) for entry in entries if isinstance(entry, dict)}
+
+
+def _free_below(host: Host, path: str) -> int | None:
+    """Free bytes where a path lies, from the nearest folder that was asked about; None where none was."""
+    above = [folder for folder in host.free_disk if path == folder or path.startswith(folder.rstrip("/") + "/")]
+    return host.free_disk[max(above, key=len)] if above else None
+
+
+def _flags(draft: Draft) -> None:
+    """The further flags of every model, against the engine variant that it gets, or would get."""
+    offered = sorted({kind.accelerator for kind in draft.fleet.kinds.values()}, reverse=True)
+    for model in draft.models:
+        choice = draft.choices.get(model.name)
+        if choice:
+            check_cpu_pipeline(model, choice.best.layout, choice.best.kind.accelerator, draft.findings)
+        if choice or offered:
+            check_known(model, choice.best.kind.accelerator if choice else offered[0], draft.settings, draft.findings)
+
+
+def _workloads(draft: Draft) -> None:
+    for model in draft.models:
+        if model.name in draft.choices:
+            _workload(draft, model)
+
+
+def _workload(draft: Draft, model: Model) -> None:
+    """Warns where the replicas hold fewer requests at once than there will be, or hardly any."""
+    seats, workload = draft.seats_of(model), model.workload
+    each = draft.choices[model.name].best.requests
+    held = sum(seat.fit.requests for seat in seats) + len(draft.alone_of(model)) * each
+    if workload.concurrent_requests is not None and seats and held < workload.concurrent_requests:
+        draft.findings.warn(
+            "workload_not_met",
+            model.name,
+            f"its replicas hold {held} requests at once, and its workload has {workload.concurrent_requests}: "
+            "the others wait their turn",
+            "set replica_count, tensor_parallel_size and pipeline_parallel_size to auto, or state a smaller workload",
+        )
+    if workload.concurrent_requests is None and held < FEW_REQUESTS:
+        draft.findings.warn(
+            "few_requests",
+            model.name,
+            f"no workload is stated, and the fewest devices that do hold {held} of its longest requests at once",
+            "state workload: {concurrent_requests: ...}, and more devices are used where they are needed",
+        )
+    if workload.requests_per_second is not None and workload.concurrent_requests is None:
+        draft.findings.warn(
+            "rate_not_used",
+            model.name,
+            "requests_per_second alone does not say how many requests there are at once",
+            "state concurrent_requests too: the rate times the seconds that one request takes",
+        )

@@ -1,0 +1,234 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan as a document: from a finished draft to plain data.
+
+Its keys: ``schema``, ``id`` (a hash of the shares alone), ``tier``, ``refusals`` and ``warnings``; ``models``,
+``replicas``, ``hosts``, ``gateways`` and ``endpoint``, which say what runs where; ``steps``, ``held``, ``diff`` and
+``waves``, which say how to get there; and ``shares``, the options of every role on every host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._capacity import Fit
+from ._devices import Host
+from ._draft import Draft, replica_name
+from ._findings import Finding
+from ._layout import model_tier
+from ._memory import Layout, RankMemory
+from ._share import Bill, build, digest
+from ._steps import Placed, Transition, compare, steps, transition, waves
+from ._text import natural_key, rounded_gib
+from ._units import executor, unit
+from ._wishes import Model
+
+SCHEMA = 1
+
+
+def document(draft: Draft) -> dict[str, Any]:
+    """The plan as plain data; without shares, steps and held replicas where anything was refused."""
+    refused = bool(draft.findings.refusals)
+    target = _target(draft)
+    reachable = [host.name for host in draft.fleet.hosts.values() if host.planned]
+    change = transition(target, draft.applied, reachable, draft.settings.allow_restart)
+    gateways = _gateways(draft, change)
+    shares = {} if refused else build(_bill(draft, target, change, gateways))
+    domains = {host.name: host.failure_domain for host in draft.fleet.hosts.values()}
+    tiers = [tier for model in draft.models if (tier := _tier(draft, model))]
+    held = frozenset(held.replica for held in change.held)
+    return {
+        "diff": compare(change),
+        "endpoint": _endpoint(draft, gateways),
+        "gateways": list(gateways),
+        "held": [] if refused else [held.as_dict() for held in change.held],
+        "hosts": _hosts(draft, change, shares),
+        "id": digest(shares),
+        "models": [_model(draft, model) for model in draft.models],
+        "refusals": _in_order(draft.findings.refusals),
+        "replicas": [_replica(draft, name, placed, name in held) for name, placed in change.in_force.items()],
+        "schema": SCHEMA,
+        "shares": shares,
+        "steps": [] if refused else [step.as_dict() for step in steps(change, domains)],
+        "tier": max(tiers, default=None),
+        "warnings": _in_order(draft.findings.warnings),
+        "waves": waves(change, [host for host, roles in shares.items() if "serve" in roles]),
+    }
+
+
+def _in_order(findings: list[Finding]) -> list[dict[str, Any]]:
+    """Findings as data, those about one thing side by side."""
+    ordered = sorted(findings, key=lambda finding: (natural_key(finding.subject), finding))
+    return [finding.as_dict() for finding in ordered]
+
+
+def _target(draft: Draft) -> dict[str, Placed]:
+    """What the plan aims at: a unit for each seat, and what is left alone as it was applied."""
+    target = {name: Placed(replica.host, replica.unit) for name, replica in draft.left_alone.items()}
+    for name, model, seat in draft.all_seats():
+        options = unit(name, draft.choices[model.name], draft.weights[model.name], seat, draft.fleet, draft.settings)
+        target[name] = Placed(seat.host, options)
+    return target
+
+
+def _gateways(draft: Draft, change: Transition) -> tuple[str, ...]:
+    """The front door: the hosts of the group, else the host that has it already, else the first that serves."""
+    group = draft.fleet.planned("gateways")
+    if group:
+        return tuple(host.name for host in group)
+    serving = {placed.host for placed in change.in_force.values() if placed.host in change.reachable}
+    before = {host for host in serving if draft.applied.options(host, "gateway").get("gateway_models")}
+    return tuple(sorted(before or serving, key=natural_key)[:1])
+
+
+def _bill(draft: Draft, target: Mapping[str, Placed], change: Transition, gateways: tuple[str, ...]) -> Bill:
+    seated = {name for name, _model, _seat in draft.all_seats()}
+    return Bill(
+        models=draft.models,
+        weights=draft.weights,
+        in_force=change.in_force,
+        fresh=frozenset(name for name, placed in change.in_force.items() if name in seated and placed == target[name]),
+        traffic=_traffic(draft),
+        gateways=gateways,
+        fleet=draft.fleet,
+        applied=draft.applied,
+        settings=draft.settings,
+    )
+
+
+def _traffic(draft: Draft) -> dict[str, int]:
+    """How many requests a replica gets for each one of the model's smallest: 1, unless its devices hold more."""
+    weights = {}
+    for model in draft.models:
+        smallest = min((seat.fit.requests for seat in draft.seats_of(model)), default=1)
+        for index, seat in draft.seats.get(model.name, {}).items():
+            weights[replica_name(model, index)] = max(1, round(seat.fit.requests / max(1, smallest)))
+    return weights
+
+
+def _endpoint(draft: Draft, gateways: tuple[str, ...]) -> dict[str, Any] | None:
+    if not gateways:
+        return None
+    host, settings = draft.fleet.hosts[gateways[0]], draft.settings
+    return {"address": host.address, "host": host.name, "port": settings.gateway_port, "scheme": settings.scheme}
+
+
+def _tier(draft: Draft, model: Model) -> int | None:
+    if model.name not in draft.choices:
+        return None
+    world = draft.choices[model.name].best.layout.world
+    return model_tier(world, draft.replica_count(model), bool(draft.fleet.planned("gateways")))
+
+
+def _hosts(draft: Draft, change: Transition, shares: Mapping[str, Any]) -> dict[str, Any]:
+    used: dict[str, set[str]] = {}
+    for placed in change.in_force.values():
+        used.setdefault(placed.host, set()).update(placed.unit["devices"])
+    return {
+        name: _host(draft, host, used.get(name, set()), list(shares.get(name, {})))
+        for name, host in draft.fleet.hosts.items()
+    }
+
+
+def _host(draft: Draft, host: Host, used: set[str], roles: list[str]) -> dict[str, Any]:
+    kinds = draft.fleet.kinds
+    return {
+        "accelerator": draft.fleet.accelerator(host),
+        "address": host.address,
+        "devices": [
+            {
+                "free": device.id not in used,
+                "id": device.id,
+                "key": device.key,
+                "usable_gib": rounded_gib(kinds[device.key].memory_bytes),
+            }
+            for device in host.devices
+        ],
+        "failure_domain": host.failure_domain,
+        "groups": sorted(host.groups),
+        "roles": roles,
+        "state": host.state,
+    }
+
+
+def _model(draft: Draft, model: Model) -> dict[str, Any]:
+    choice = draft.choices.get(model.name)
+    fits = _fits_in_use(draft, model)
+    layout = fits[0].layout if fits else None
+    return {
+        "accelerator": fits[0].kind.accelerator if fits else None,
+        "default": model is draft.default_model,
+        "device_key": fits[0].kind.key if fits else None,
+        "distributed_executor_backend": executor(layout) if layout else None,
+        "fits_requests": min((fit.requests for fit in fits), default=None),
+        "max_model_len": choice.max_model_len if choice else model.max_model_len,
+        "memory": [_memory(fit, stage) for fit in fits for stage in fit.memory.stages],
+        "name": model.name,
+        "pipeline_parallel_size": layout.pipeline_parallel_size if layout else None,
+        "reason": choice.reason if choice else "refused",
+        "replica_count": draft.replica_count(model),
+        "revision": model.revision,
+        "served_model_name": model.served_model_name,
+        "source": model.source.place,
+        "tensor_parallel_size": layout.tensor_parallel_size if layout else None,
+        "tier": _tier(draft, model),
+    }
+
+
+def _fits_in_use(draft: Draft, model: Model) -> list[Fit]:
+    """The kinds of device that the model's replicas are on, the preferred first."""
+    choice = draft.choices.get(model.name)
+    if choice is None:
+        return []
+    used = {seat.fit.kind.key for seat in draft.seats_of(model)}
+    return [fit for fit in choice.fits if fit.kind.key in used] or [choice.best]
+
+
+def _memory(fit: Fit, stage: RankMemory) -> dict[str, Any]:
+    """Where the memory of one stage's ranks goes; they are all alike."""
+    tensor = fit.layout.tensor_parallel_size
+    first = stage.stage * tensor
+    return {
+        "activation_gib": rounded_gib(stage.activation),
+        "block_size": fit.memory.block_tokens,
+        "device_gib": rounded_gib(stage.device),
+        "device_key": fit.kind.key,
+        "graphs_gib": rounded_gib(stage.graphs),
+        "kv_blocks": fit.memory.blocks,
+        "kv_gib": rounded_gib(stage.kv),
+        "kv_tokens": fit.memory.tokens,
+        "margin_gib": rounded_gib(stage.margin),
+        "outside_gib": rounded_gib(stage.outside),
+        "rank": str(first) if tensor == 1 else f"{first}-{first + tensor - 1}",
+        "weights_gib": rounded_gib(stage.weights),
+    }
+
+
+def _replica(draft: Draft, name: str, placed: Placed, held: bool) -> dict[str, Any]:
+    config = placed.unit["config"]
+    tensor, pipeline = config.get("tensor_parallel_size", 1), config.get("pipeline_parallel_size", 1)
+    host = draft.fleet.hosts.get(placed.host)
+    indexes = {device.id: device.index for device in host.devices} if host else {}
+    return {
+        "address": placed.unit["address"],
+        "executor": executor(Layout(tensor, pipeline)),
+        "head": placed.host,
+        "held": held,
+        "index": int(name.rpartition("-")[2]),
+        "model": placed.unit["model"],
+        "name": name,
+        "port": placed.unit["port"],
+        "ranks": [
+            {
+                "device": device,
+                "device_index": indexes.get(device),
+                "host": placed.host,
+                "pp_rank": rank // tensor,
+                "rank": rank,
+                "tp_rank": rank % tensor,
+            }
+            for rank, device in enumerate(placed.unit["devices"])
+        ],
+    }

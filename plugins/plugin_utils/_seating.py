@@ -1,0 +1,161 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Seats for all models: what runs keeps its seat, then each model in turn takes what it still needs.
+
+Models are served in the order of their priority, larger replicas first, so that small ones do not break up the hosts
+that large ones need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ._applied import AppliedReplica
+from ._capacity import Fit
+from ._devices import UNREACHABLE
+from ._draft import Draft, replica_name
+from ._layout import AppliedLayouts, choose
+from ._memory import Layout
+from ._placement import Seat, Space, keep
+from ._text import counted, gib, listing
+from ._wishes import Model
+
+
+def seat_all(draft: Draft) -> None:
+    """Decide the layout of every model and the seat of every replica; refuse what finds none."""
+    draft.left_alone = _left_alone(draft)
+    space = Space(draft.fleet, draft.settings.engine_port, _gateway_ports(draft))
+    layouts = _applied_layouts(draft)
+    for model in draft.models:
+        _choose(draft, model, space, layouts)
+    chosen = [model for model in draft.models if model.name in draft.choices]
+    chosen.sort(key=lambda model: (-model.priority, -draft.choices[model.name].best.layout.world))
+    for model in chosen:
+        _keep_seats(draft, model, space)
+    for model in chosen:
+        if not draft.seats_of(model):
+            _choose(draft, model, space, layouts)
+        _take_seats(draft, model, space)
+
+
+def _left_alone(draft: Draft) -> dict[str, AppliedReplica]:
+    """The replicas of wished models on hosts that do not answer."""
+    wished = {model.name for model in draft.models}
+    silent = {host.name for host in draft.fleet.hosts.values() if host.state == UNREACHABLE}
+    replicas = draft.applied.replicas
+    return {replica.name: replica for replica in replicas if replica.host in silent and replica.model in wished}
+
+
+def _gateway_ports(draft: Draft) -> dict[str, set[int]]:
+    """The ports that engines leave free on every host that is, or may become, a front door."""
+    gateways = draft.fleet.planned("gateways") or draft.fleet.planned("gpu_nodes")
+    return {host.name: {draft.settings.gateway_port, draft.settings.gateway_metrics_port} for host in gateways}
+
+
+def _applied_layouts(draft: Draft) -> dict[str, AppliedLayouts]:
+    """The layouts in which each model's replicas run at present, and on which kinds of device."""
+    found: dict[str, set[tuple[Layout, str]]] = {}
+    for replica in draft.applied.replicas:
+        host = draft.fleet.hosts.get(replica.host)
+        kinds = {device.key for device in host.devices if device.id in replica.devices} if host else set()
+        found.setdefault(replica.model, set()).update((replica.layout, kind) for kind in kinds)
+    return {model: frozenset(layouts) for model, layouts in found.items()}
+
+
+def _choose(draft: Draft, model: Model, space: Space, layouts: Mapping[str, AppliedLayouts]) -> None:
+    if model.name not in draft.weights:
+        return
+    shape = draft.weights[model.name].shape
+    applied = layouts.get(model.name, frozenset())
+    choice = choose(model, shape, draft.fleet, space, applied, draft.settings, draft.findings)
+    if choice:
+        draft.choices[model.name] = choice
+
+
+def _wanted(model: Model, index: int, held: int) -> bool:
+    """Whether a model needs a replica of this index, when those before it hold so many requests at once."""
+    if model.replica_count is not None:
+        return index < model.replica_count
+    return held < (model.workload.concurrent_requests or 1)
+
+
+def _keep_seats(draft: Draft, model: Model, space: Space) -> None:
+    """Replicas that run and still fit stay where they are."""
+    choice, seats = draft.choices[model.name], draft.seats.setdefault(model.name, {})
+    held, next_index = 0, 0
+    for index, replica in _runs_at_present(draft, model).items():
+        held += (index - next_index) * choice.best.requests
+        next_index = index + 1
+        if not _wanted(model, index, held):
+            return
+        seat = None
+        if replica.name not in draft.left_alone:
+            seat = keep(space, choice.fits, replica.host, replica.devices, replica.port)
+        if seat:
+            seats[index] = seat
+        held += (seat.fit if seat else choice.best).requests
+
+
+def _runs_at_present(draft: Draft, model: Model) -> dict[int, AppliedReplica]:
+    """The applied replicas of a model by index; of one that is on two hosts, the live one."""
+    by_index: dict[int, AppliedReplica] = {}
+    for replica in draft.applied.replicas:
+        if replica.model == model.name and (replica.index not in by_index or replica.live):
+            by_index[replica.index] = replica
+    return dict(sorted(by_index.items()))
+
+
+def _take_seats(draft: Draft, model: Model, space: Space) -> None:
+    """Seats for the replicas that have none yet."""
+    choice, seats = draft.choices[model.name], draft.seats.setdefault(model.name, {})
+    before = {index: replica.host for index, replica in _runs_at_present(draft, model).items()}
+    searches = [(fit, space.search(fit)) for fit in choice.fits]
+    held, index = 0, 0
+    while _wanted(model, index, held):
+        if replica_name(model, index) in draft.left_alone:
+            held += choice.best.requests
+        else:
+            seat = seats.get(index) or _take_seat(space, searches, before.get(index))
+            if seat is None:
+                _refuse(draft, model, index)
+                return
+            seats[index] = seat
+            held += seat.fit.requests
+        index += 1
+
+
+def _take_seat(space: Space, searches: list[tuple[Fit, Iterator[str]]], before: str | None) -> Seat | None:
+    """A seat on the host of before if it has room, else on the first that has; the preferred kind of device first."""
+    for fit, hosts in searches:
+        host = before if before is not None and space.has_room(before, fit) else next(hosts, None)
+        if host is not None:
+            return space.take(host, fit)
+    return None
+
+
+def _refuse(draft: Draft, model: Model, seated: int) -> None:
+    """Some replicas found no devices: say what is wanted, how many found room, and what would help."""
+    choice = draft.choices[model.name]
+    best, wanted = choice.best, max(choice.replicas, seated + 1)
+    short = [
+        host.name
+        for host in draft.fleet.planned("gpu_nodes")
+        if host.memory_bytes is not None and host.memory_bytes < best.memory.host_bytes
+    ]
+    if short:
+        remedies = [f"give {listing(short)} more RAM: a replica takes {gib(best.memory.host_bytes)}"]
+    else:
+        remedies = [f"add hosts with {(wanted - seated) * best.layout.world} x {best.kind.key} in all"]
+    if seated:
+        remedies.append(f"or set replica_count: {seated}")
+    others = [other.name for other in draft.models if other is not model and draft.seats_of(other)]
+    if others:
+        remedies.append(f"or take devices from {listing(others)}: models of higher priority are placed first")
+    draft.findings.refuse(
+        "not_enough_memory" if short else "not_enough_devices",
+        model.name,
+        f"needs {counted(wanted, 'replica')} of {counted(best.layout.world, 'device')} in one host each "
+        f"({' or '.join(fit.kind.key for fit in choice.fits)}), and there is room for {seated}",
+        *remedies,
+    )
