@@ -41,8 +41,10 @@ class CgroupMount:
 
 
 def memory_limit(root: Path, memory_total_bytes: int) -> int | None:
-    """Return the limit in bytes; None where there is none below the memory that the host has (v1 writes "none" as
-    2**63)."""
+    """Return the limit in bytes; None where there is none below the memory that the host has.
+
+    v1 has no word for "no limit" and writes almost 2**63.
+    """
     mounts = read_text(root / "proc/self/mountinfo") or ""
     cgroups = read_text(root / "proc/1/cgroup") or ""
     limits = [*_v1_limits(root, mounts, cgroups), *_v2_limits(root, mounts, cgroups)]
@@ -50,8 +52,7 @@ def memory_limit(root: Path, memory_total_bytes: int) -> int | None:
 
 
 def _v1_limits(root: Path, mounts: str, cgroups: str) -> list[int]:
-    """The kernel itself takes the least of a v1 cgroup and its ancestors, those out of sight of a container
-    included."""
+    # The kernel itself tells the least limit of a v1 cgroup and its ancestors, with those that a container cannot see.
     directories = _directories(mounts, "cgroup", "memory", cgroups)
     statistics = (read_text(_below(root, directory) / "memory.stat") for directory in directories)
     return [int(match[1]) for match in map(_HIERARCHICAL_LIMIT.search, filter(None, statistics)) if match]

@@ -31,8 +31,7 @@ class Outcome:
 
 
 def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
-    """Run a program in the C locale, without input, for at most ``timeout_s`` seconds and about a second more to kill
-    it.
+    """Run a program in the C locale, without input, for at most ``timeout_s`` seconds and one more to kill it.
 
     It gets a process group of its own, which is killed whole. A process that does not die is not waited for: the kernel
     reaps it when it can.

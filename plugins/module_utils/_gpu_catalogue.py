@@ -121,7 +121,8 @@ _H200_SHEET = "NVIDIA H200 Tensor Core GPU data sheet, sparse figures halved"
 _V100_SHEET = "NVIDIA V100 Tensor Core GPU data sheet"
 _V100_16_USABLE = "PyTorch out-of-memory reports of Azure NCv3 machines (15.77 GiB total capacity)"
 _V100_32_USABLE = "PyTorch out-of-memory report in liucongg/ChatGLM-Finetuning#73"
-_V100_TOTAL = "nvidia-smi of V100 hosts on drivers of 550 and newer"
+_V100_16_TOTAL = "size of the board, which is what drivers of 510 and newer print for the 32 GB board"
+_V100_32_TOTAL = "nvidia-smi of a V100-SXM2-32GB host on driver 580.178.04"
 _PRO_5000_SHEET = (
     "NVIDIA RTX PRO 5000 Blackwell data sheet: a quarter (FP8) and an eighth (BF16) of 2,064 TOPS, sparse FP4"
 )
@@ -306,7 +307,7 @@ CATALOGUE: tuple[GpuModel, ...] = (
         nvlink=None,
         sources=Sources(
             identity=_DRIVER_NAMES,
-            memory_total="nvidia-smi of RTX PRO 6000 Blackwell hosts",
+            memory_total="nvidia-smi of a Workstation Edition: the same chip and memory",
             usable=_LOGS,
             rates="NVIDIA RTX PRO 6000 Blackwell Server Edition data sheet, sparse figures halved",
         ),
@@ -479,7 +480,7 @@ CATALOGUE: tuple[GpuModel, ...] = (
         fp8_tflops=None,
         memory_bandwidth_gb_s=900,
         nvlink=NvLink(generation=2, bandwidth_gb_s=300),
-        sources=Sources(identity=_PCI_IDS, memory_total=_V100_TOTAL, usable=_V100_32_USABLE, rates=_V100_SHEET),
+        sources=Sources(identity=_PCI_IDS, memory_total=_V100_32_TOTAL, usable=_V100_32_USABLE, rates=_V100_SHEET),
     ),
     GpuModel(
         key="V100-SXM-16GB",
@@ -492,7 +493,7 @@ CATALOGUE: tuple[GpuModel, ...] = (
         fp8_tflops=None,
         memory_bandwidth_gb_s=900,
         nvlink=NvLink(generation=2, bandwidth_gb_s=300),
-        sources=Sources(identity=_PCI_IDS, memory_total=_V100_TOTAL, usable=_V100_16_USABLE, rates=_V100_SHEET),
+        sources=Sources(identity=_PCI_IDS, memory_total=_V100_16_TOTAL, usable=_V100_16_USABLE, rates=_V100_SHEET),
     ),
     GpuModel(
         key="V100-PCIE-32GB",
@@ -505,7 +506,7 @@ CATALOGUE: tuple[GpuModel, ...] = (
         fp8_tflops=None,
         memory_bandwidth_gb_s=900,
         nvlink=None,
-        sources=Sources(identity=_PCI_IDS, memory_total=_V100_TOTAL, usable=_V100_32_USABLE, rates=_V100_SHEET),
+        sources=Sources(identity=_PCI_IDS, memory_total=_V100_32_TOTAL, usable=_V100_32_USABLE, rates=_V100_SHEET),
     ),
     GpuModel(
         key="V100-PCIE-16GB",
@@ -518,13 +519,12 @@ CATALOGUE: tuple[GpuModel, ...] = (
         fp8_tflops=None,
         memory_bandwidth_gb_s=900,
         nvlink=None,
-        sources=Sources(identity=_PCI_IDS, memory_total=_V100_TOTAL, usable=_V100_16_USABLE, rates=_V100_SHEET),
+        sources=Sources(identity=_PCI_IDS, memory_total=_V100_16_TOTAL, usable=_V100_16_USABLE, rates=_V100_SHEET),
     ),
 )
 
 LARGEST_RESERVED_MIB = max(model.reserved_mib for model in CATALOGUE)
-"""What is taken off the driver's total of a GPU that the catalogue does not know: the most that any known model
-keeps."""
+"""What is taken off the driver's total of an unknown GPU: the most that the driver keeps of any known one."""
 
 _MIG_PROFILE = re.compile(
     r"(?:(?P<compute>\d)c\.)?(?P<gpu>\d)g\.(?P<memory>\d+)gb(?P<attributes>(?:[+-][a-z][a-z.]*)*)"

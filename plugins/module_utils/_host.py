@@ -64,8 +64,7 @@ def read_os(root: Path) -> dict[str, str | None]:
 
 
 def read_cpu(root: Path) -> dict[str, Any]:
-    """Return the processors of /proc/cpuinfo; ``physical`` and ``sockets`` are None where it does not tell (not
-    x86)."""
+    """Return the processors of /proc/cpuinfo; only x86 tells of ``physical`` cores and ``sockets``, else None."""
     text = read_text(root / "proc/cpuinfo") or ""
     processors = [dict(_cpuinfo_pairs(block)) for block in text.split("\n\n") if block.startswith("processor")]
     cores = {(cpu.get("physical id"), cpu.get("core id")) for cpu in processors if "core id" in cpu}
@@ -109,8 +108,7 @@ def count_cpu_list(text: str) -> int:
 
 
 def measure_disk(path: str) -> dict[str, Any]:
-    """Return free (to a service user) and total bytes of the file system of ``path`` or of its nearest parent that
-    exists."""
+    """Return free (to a service user) and total bytes of the disk of ``path``, or of its nearest parent there is."""
     measured_at = next(parent for parent in (Path(path), *Path(path).parents) if os.path.exists(parent))
     usage = os.statvfs(measured_at)
     return {
@@ -146,8 +144,7 @@ def parse_default_interface(text: str) -> str | None:
 
 
 def first_address(interfaces: list[dict[str, Any]], name: str | None) -> str | None:
-    """Return the first address of an interface, IPv4 before IPv6: the one that the kernel speaks from unless told
-    otherwise."""
+    """Return the first address of an interface, IPv4 before IPv6: what the kernel speaks from by default."""
     addresses = [entry for interface in interfaces if interface["name"] == name for entry in interface["addresses"]]
     return next((entry["address"] for entry in sorted(addresses, key=lambda entry: entry["family"])), None)
 

@@ -33,8 +33,7 @@ _KERNEL_MODULE_VERSION = re.compile(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s"
 
 @dataclass(frozen=True)
 class PciGpu:
-    """A GPU on the PCI bus. Ids are four hex digits; ``subsystem`` is ``"vendor:device"``; ``numa_node`` None where
-    unknown."""
+    """A GPU on the PCI bus. Ids are four hex digits, ``subsystem`` is ``"vendor:device"``; unknown is None."""
 
     address: str
     device: str
@@ -61,8 +60,7 @@ def pci_gpus(root: Path) -> tuple[PciGpu, ...]:
 
 
 def has_nvswitch(root: Path) -> bool:
-    """Whether the host's GPUs sit on NVSwitches: by the driver's own list, by PCI id, or by NVLink 5's management
-    device."""
+    """Whether the GPUs sit on NVSwitches: by the driver's list, by PCI id, or by NVLink 5's management device."""
     return (
         any(_children(root / NVSWITCH_PROC))
         or any(_hex(path / "device") in NVSWITCH_DEVICES for path in _nvidia_devices(root))
