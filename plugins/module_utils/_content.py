@@ -29,7 +29,7 @@ class ContentError(Exception):
 
 @dataclass(frozen=True, order=True)
 class FileRecord:
-    """One file of a set: its path inside the set with "/", its size in bytes, its sha256 in hex (None: not computed)."""
+    """One file of a set: its path inside the set with "/", its size in bytes, its sha256 in hex or None."""
 
     path: str
     size: int
@@ -200,7 +200,13 @@ def read_manifest(directory: str) -> Manifest | None:
 def write_manifest(directory: str, files: Iterable[FileRecord]) -> Manifest:
     """Record verified files of `directory` with the times they have now, and return the manifest."""
     files = sorted(files)
-    entries = [{**asdict(file), "mtime_ns": os.stat(os.path.join(directory, file.path)).st_mtime_ns} for file in files]
-    plain = {"content_id": content_id(files), "files": entries}
+    times = {file.path: os.stat(os.path.join(directory, file.path)).st_mtime_ns for file in files}
+    manifest = Manifest(
+        content_id(files), {file.path: (file.size, times[file.path], str(file.sha256)) for file in files}
+    )
+    plain = {
+        "content_id": manifest.content_id,
+        "files": [{**asdict(file), "mtime_ns": times[file.path]} for file in files],
+    }
     write_durably(os.path.join(directory, MANIFEST), json.dumps(plain, indent=1, sort_keys=True) + "\n")
-    return Manifest(plain["content_id"], {e["path"]: (e["size"], e["mtime_ns"], e["sha256"]) for e in entries})
+    return manifest

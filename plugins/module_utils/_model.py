@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.gpufleet.serving.plugins.module_utils._quantization import FP8, Quantization, ignores, parse
 from ansible_collections.gpufleet.serving.plugins.module_utils._safetensors import TensorHeader, total_bytes
@@ -180,7 +181,7 @@ def shape_from_config(config: Mapping, tensors: Mapping[str, TensorHeader] | Non
     """
     architecture = _architecture(config)
     family = FAMILIES[architecture]
-    numbers = {name: _positive(config, architecture, name) for name in REQUIRED_FIELDS}
+    numbers: dict[str, Any] = {name: _positive(config, architecture, name) for name in REQUIRED_FIELDS}
     heads = numbers["num_attention_heads"]
     quantization = parse(config["quantization_config"]) if config.get("quantization_config") else Quantization("")
     shape = ModelShape(
@@ -352,7 +353,7 @@ class Tensor:
             return self.shape
         parts = [piece.on_rank(tensor_parallel_size) for piece in self.pieces]
         if self.block and tensor_parallel_size > 1:
-            self._check_blocks(parts, tensor_parallel_size)
+            self._check_blocks(parts, self.block[self.sharded_dim], tensor_parallel_size)
         return tuple(sum(parts) if dim == self.sharded_dim else extent for dim, extent in enumerate(self.shape))
 
     def bytes_on_rank(self, tensor_parallel_size: int) -> int:
@@ -360,9 +361,8 @@ class Tensor:
         shape = self.shape_on_rank(tensor_parallel_size)
         return _product(shape) * self.item_bytes + self._scales(shape) * SCALE_BYTES
 
-    def _check_blocks(self, parts: list[int], tensor_parallel_size: int) -> None:
+    def _check_blocks(self, parts: list[int], extent: int, tensor_parallel_size: int) -> None:
         """Source: validate_fp8_block_shape in vLLM 0.33, quantization/utils/fp8_utils.py."""
-        extent = self.block[self.sharded_dim]
         for piece, part in zip(self.pieces, parts):
             if part % extent:
                 raise ShardingError(
@@ -372,7 +372,7 @@ class Tensor:
                 )
 
     def _scales(self, shape: tuple[int, ...]) -> int:
-        if self.granularity == "block":
+        if self.block:
             return _product(tuple(-(-extent // block) for extent, block in zip(shape, self.block)))
         if self.granularity == "channel":
             return shape[0]
@@ -411,6 +411,8 @@ def _weights(shape: ModelShape) -> Iterator[Tensor]:
 def _layer(shape: ModelShape, layer: int) -> Iterator[Tensor]:
     family, prefix, hidden = FAMILIES[shape.architecture], f"model.layers.{layer}", shape.hidden_size
     query, key_value, columns = _query(shape), _key_value(shape), _columns(shape)
+    projections: dict[str, tuple[Piece, ...]]
+    gates: dict[str, tuple[Piece, ...]]
     if family.fused:
         projections = {"qkv_proj": (query, key_value, key_value)}
         gates = {"gate_up_proj": (columns, columns)}

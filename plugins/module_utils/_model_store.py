@@ -39,12 +39,13 @@ HASH_THREADS = 4
 
 @dataclass(frozen=True)
 class WantedModel:
-    """A model that should lie at `path` with this content. source: its directory on the controller.
-    files: None until somebody has read the source."""
+    """A model that should lie at `path` with this content. source: its directory on the controller. files: None until
+    somebody has read the source."""
 
+    name: str
     path: str
     content_id: str
-    source: str | None = None
+    source: str
     files: tuple[FileRecord, ...] | None = None
 
     @property
@@ -70,7 +71,7 @@ class ModelState:
         """Return what to copy, as {src on the controller, dest on the host, size in bytes}."""
         return [
             {
-                "src": os.path.join(self.model.source or "", file.path),
+                "src": os.path.join(self.model.source, file.path),
                 "dest": os.path.join(self.model.staging, file.path),
                 "size": file.size,
             }
@@ -102,21 +103,21 @@ def publish(model: WantedModel) -> int:
     """
     if inspect(model).complete:
         return 0
-    _require_files(model)
+    files = _arrived_files(model)
     manifest = _manifest(model)
     unverified = {
         file: os.path.join(model.staging if _staged(model, file) else model.path, file.path)
-        for file in model.files
+        for file in files
         if _staged(model, file) or not (manifest and manifest.trusts(model.path, file.path))
     }
     _verify(unverified)
     for path in unverified.values():
         sync_file(path)
     if os.path.isdir(model.path):
-        _replace_files(model)
+        _replace_files(model, files)
     else:
-        _sweep(model.staging, {file.path for file in model.files})
-        write_manifest(model.staging, model.files)
+        _sweep(model.staging, {file.path for file in files})
+        write_manifest(model.staging, files)
         os.rename(model.staging, model.path)
     sync_directory(os.path.dirname(model.path))
     return len(unverified)
@@ -178,39 +179,44 @@ def _has_size(path: str, size: int) -> bool:
     return os.path.isfile(path) and os.path.getsize(path) == size
 
 
-def _require_files(model: WantedModel) -> None:
+def _arrived_files(model: WantedModel) -> tuple[FileRecord, ...]:
+    """Return the model's files. Raises ContentError where they are not known, or not all there."""
     if not model.files or content_id(model.files) != model.content_id:
-        raise ContentError(f"{model.path}: the files of {model.content_id} are needed, not those of another content")
+        raise ContentError(
+            f"model {model.name}: the files of {model.content_id} are needed, not those of another content"
+        )
     missing = inspect(model).missing
     if missing:
         raise ContentError(
-            f"{model.path}: {len(missing)} of {len(model.files)} files have not arrived in {model.staging}, "
+            f"model {model.name}: {len(missing)} of {len(model.files)} files have not arrived in {model.staging}, "
             f"{missing[0].path} first: copy them there"
         )
+    return model.files
 
 
 def _verify(paths: dict[FileRecord, str]) -> None:
     with ThreadPoolExecutor(HASH_THREADS) as pool:
         sums = list(pool.map(sha256_of, paths.values()))
-    wrong = [(path, file.sha256, seen) for (file, path), seen in zip(paths.items(), sums) if seen != file.sha256]
-    for path, wanted, seen in wrong:
-        os.unlink(path)
+    wrong = [(file, seen) for file, seen in zip(paths, sums) if seen != file.sha256]
+    for file, _ in wrong:
+        os.unlink(paths[file])
     if wrong:
-        path, wanted, seen = wrong[0]
+        file, seen = wrong[0]
         more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
         raise ContentError(
-            f"{path}: arrived with sha256 {seen}, its source has {wanted}{more}: removed, run again to copy it again"
+            f"{paths[file]}: arrived with sha256 {seen}, its source has {file.sha256}{more}: removed, "
+            "run again to copy it again"
         )
 
 
-def _replace_files(model: WantedModel) -> None:
+def _replace_files(model: WantedModel, files: tuple[FileRecord, ...]) -> None:
     """Move what is staged over what is in place, one rename a file, and vouch for the whole again."""
-    for file in model.files:
+    for file in files:
         if _staged(model, file):
             target = os.path.join(model.path, file.path)
             os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
             os.replace(os.path.join(model.staging, file.path), target)
-    write_manifest(model.path, model.files)
+    write_manifest(model.path, files)
     shutil.rmtree(model.staging, ignore_errors=True)
 
 

@@ -46,7 +46,8 @@ class Quantization:
 
 def parse(config: dict) -> Quantization:
     """Return what a `quantization_config`, or a whole hf_quant_config.json, says."""
-    modelopt = config.get("quantization") if isinstance(config.get("quantization"), dict) else config
+    nested = config.get("quantization")
+    modelopt = nested if isinstance(nested, dict) else config
     algorithm = modelopt.get("quant_algo")
     if algorithm is not None:
         return _modelopt(str(algorithm).upper(), modelopt)
@@ -91,10 +92,10 @@ def _compressed_tensors(config: dict) -> Quantization:
     ignored = tuple(config.get("ignore") or ())
     kv_cache_dtype = FP8 if config.get("kv_cache_scheme") else None
     groups = list((config.get("config_groups") or {}).values())
-    weights = groups[0].get("weights") if len(groups) == 1 else None
-    every_linear = len(groups) == 1 and groups[0].get("targets") == ["Linear"]
-    granularity = (weights or {}).get("strategy")
-    if every_linear and _is_float8(weights) and granularity in ("tensor", "channel", "block"):
+    only = groups[0] if len(groups) == 1 else {}
+    weights = only.get("weights") or {}
+    granularity = weights.get("strategy")
+    if only.get("targets") == ["Linear"] and _is_float8(weights) and granularity in ("tensor", "channel", "block"):
         block = tuple(weights["block_structure"]) if granularity == "block" else None
         return Quantization(FP8, granularity, block, ignored, kv_cache_dtype)
     return Quantization("compressed-tensors", None, None, ignored, kv_cache_dtype)

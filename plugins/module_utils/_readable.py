@@ -11,7 +11,7 @@ import json
 import os
 import pwd
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UnreadableError(Exception):
@@ -32,7 +32,7 @@ def unreadable_by(user: str, paths: Iterable[str]) -> list[str]:
     return json.loads(_as_user(entry, lambda: json.dumps(_obstacles(user, list(paths)))))
 
 
-def _as_user(entry: pwd.struct_passwd, question) -> str:
+def _as_user(entry: pwd.struct_passwd, question: Callable[[], str]) -> str:
     """Return the answer of `question`, called in a child process that has become the user."""
     source, sink = os.pipe()
     child = os.fork()
@@ -57,17 +57,20 @@ def _as_user(entry: pwd.struct_passwd, question) -> str:
 
 
 def _obstacles(user: str, paths: list[str]) -> list[str]:
-    sentences = []
-    for path in paths:
-        try:
-            os.close(os.open(path, os.O_RDONLY))
-        except OSError as error:
-            sentences.append(f"user {user} cannot read {path}: {_obstacle(path) or error.strerror}")
-    return sentences
+    reasons = {path: _refusal(path) for path in paths}
+    return [f"user {user} cannot read {path}: {reason}" for path, reason in reasons.items() if reason]
+
+
+def _refusal(path: str) -> str | None:
+    """Open a file, and return what is in the way: a directory that may not be entered, or the file's mode."""
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        return _obstacle(path) or error.strerror
+    return None
 
 
 def _obstacle(path: str) -> str | None:
-    """Name the first directory on the way that may not be entered, or else the file with its mode."""
     parts = os.path.abspath(path).split("/")
     for depth in range(1, len(parts)):
         directory = "/".join(parts[:depth]) or "/"

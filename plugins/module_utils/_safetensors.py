@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 INDEX_NAME = "model.safetensors.index.json"
 
@@ -84,19 +86,21 @@ def _parse(path: str, text: bytes) -> dict:
     try:
         header = json.loads(text.decode("utf-8"))
     except ValueError as error:
-        raise SafetensorsError(f"{path}: its header is not JSON ({error}): not a safetensors file, or overwritten")
+        raise SafetensorsError(
+            f"{path}: its header is not JSON ({error}): not a safetensors file, or overwritten"
+        ) from None
     if not isinstance(header, dict):
         raise SafetensorsError(f"{path}: its header is a JSON {type(header).__name__}, not an object")
     return header
 
 
-def _entry(path: str, name: str, entry: object) -> tuple[TensorHeader, int]:
+def _entry(path: str, name: str, entry: Any) -> tuple[TensorHeader, int]:
     """Return the tensor and the offset of its end in the data."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         bits = DTYPE_BITS[dtype]
         tensor = TensorHeader(dtype, shape, end - begin)
-        whole = 0 <= begin and all(extent >= 0 for extent in shape) and (end - begin) * 8 == tensor.elements * bits
+        whole = begin >= 0 and all(extent >= 0 for extent in shape) and (end - begin) * 8 == tensor.elements * bits
     except (KeyError, TypeError, ValueError):
         raise SafetensorsError(f"{path}: the header's entry for tensor {name} cannot be read: {entry!r}") from None
     if not whole:
@@ -178,6 +182,6 @@ def read_headers(directory: str, names: list[str]) -> dict[str, TensorHeader]:
     return tensors
 
 
-def total_bytes(tensors: dict[str, TensorHeader]) -> int:
+def total_bytes(tensors: Mapping[str, TensorHeader]) -> int:
     """Return the size of all tensors in bytes: what the index calls `total_size`."""
     return sum(tensor.size_bytes for tensor in tensors.values())

@@ -23,16 +23,24 @@ options:
     elements: dict
     required: true
     suboptions:
+      name:
+        description: Name of the model, for people.
+        type: str
+        required: true
       path:
         description: Final directory of the model.
         type: path
         required: true
+      source_kind:
+        description: Where the model comes from. One that lies on the host already is none of this module's business.
+        type: str
+        choices: [controller, host]
+        default: controller
+      source:
+        description: Directory of the model on the controller.
+        type: str
       content_id:
         description: Identity of the content, as M(gpufleet.serving.model_info) returns it.
-        type: str
-        required: true
-      source:
-        description: Directory of the model on the controller. Only named in RV(transfers).
         type: str
   contents:
     description:
@@ -69,48 +77,51 @@ EXAMPLES = r"""
   gpufleet.serving.model_files:
     state: verified
     models:
-      - path: /var/lib/gpufleet/models/llama/3f0b5e1c2d4a
-        content_id: "{{ llama.content_id }}"
+      - name: llama
+        path: /var/lib/gpufleet/models/llama/3f0b5e1c2d4a
         source: /srv/models/Llama-3.1-8B-Instruct
+        content_id: "{{ llama.content_id }}"
     contents: "{{ {llama.content_id: llama.files} }}"
   register: store
 
 - name: Put the model into its place once its files have arrived
   gpufleet.serving.model_files:
     models:
-      - path: /var/lib/gpufleet/models/llama/3f0b5e1c2d4a
+      - name: llama
+        path: /var/lib/gpufleet/models/llama/3f0b5e1c2d4a
+        source: /srv/models/Llama-3.1-8B-Instruct
         content_id: "{{ llama.content_id }}"
     contents: "{{ {llama.content_id: llama.files} }}"
 """
 
 RETURN = r"""
-models:
-  description: Every model with what is not as it should be.
+incomplete:
+  description: The models that are not in their places whole.
   returned: success
   type: list
   elements: dict
   contains:
+    name:
+      description: Name of the model.
+      type: str
+      sample: llama
     path:
       description: Final directory.
       type: str
       sample: /var/lib/gpufleet/models/llama/3f0b5e1c2d4a
-    content_id:
-      description: Identity of the content.
-      type: str
-      sample: sha256:3f0b5e1c...
     source:
       description: Directory on the controller.
       type: str
       sample: /srv/models/Llama-3.1-8B-Instruct
-    complete:
-      description: Whether the whole model is in its place.
-      type: bool
-      sample: false
+    content_id:
+      description: Identity of the content.
+      type: str
+      sample: sha256:3f0b5e1c...
     damaged:
-      description: Files in place that are missing or have changed since they were verified, each with the reason.
+      description: Files in place that are missing or have changed since they were verified, each with what happened.
       type: list
-      elements: dict
-      sample: [{path: config.json, reason: missing}]
+      elements: str
+      sample: ["config.json: missing"]
 transfers:
   description: Files to copy from the controller into the staging directories.
   returned: success
@@ -161,7 +172,6 @@ hashed:
 """
 
 import os
-from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.serving.plugins.module_utils._content import ContentError, FileRecord
@@ -176,20 +186,25 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._model_store impo
 GIB = 2**30
 
 
-def wanted_models(options: dict) -> list[WantedModel]:
-    """Return the models of the options with their files. Raises ContentError for files that cannot be such."""
-    contents = {identity: _records(identity, files) for identity, files in options["contents"].items()}
+def wanted_models(models: list[dict], contents: dict) -> list[WantedModel]:
+    """Return the models that come from the controller. Raises ContentError for files that cannot be such."""
+    files = {identity: _records(identity, entries) for identity, entries in contents.items()}
     return [
         WantedModel(
-            os.path.normpath(model["path"]), model["content_id"], model["source"], contents.get(model["content_id"])
+            name=model["name"],
+            path=os.path.normpath(model["path"]),
+            content_id=model["content_id"],
+            source=model["source"],
+            files=files.get(model["content_id"]),
         )
-        for model in options["models"]
+        for model in models
+        if model["source_kind"] == "controller"
     ]
 
 
-def _records(identity: str, files: object) -> tuple[FileRecord, ...]:
+def _records(identity: str, entries: object) -> tuple[FileRecord, ...]:
     try:
-        records = tuple(FileRecord(str(file["path"]), int(file["size"]), str(file["sha256"])) for file in files)
+        records = tuple(FileRecord(str(entry["path"]), int(entry["size"]), str(entry["sha256"])) for entry in entries)
     except (TypeError, KeyError, ValueError):
         raise ContentError(f"contents of {identity}: a list of path, size and sha256 is needed") from None
     for record in records:
@@ -201,15 +216,16 @@ def _records(identity: str, files: object) -> tuple[FileRecord, ...]:
 def report(states: list[ModelState], transit: str, margin_bytes: int) -> dict:
     """Return the module's result for models as they are."""
     return {
-        "models": [
+        "incomplete": [
             {
+                "name": state.model.name,
                 "path": state.model.path,
-                "content_id": state.model.content_id,
                 "source": state.model.source,
-                "complete": state.complete,
-                "damaged": [asdict(damage) for damage in state.damages],
+                "content_id": state.model.content_id,
+                "damaged": [f"{damage.path}: {damage.reason}" for damage in state.damages],
             }
             for state in states
+            if not state.complete
         ],
         "transfers": [transfer for state in states for transfer in state.transfers()],
         "directories": [directory for state in states for directory in state.directories()],
@@ -218,6 +234,7 @@ def report(states: list[ModelState], transit: str, margin_bytes: int) -> dict:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "models": {
@@ -225,10 +242,13 @@ def main() -> None:
                 "elements": "dict",
                 "required": True,
                 "options": {
+                    "name": {"type": "str", "required": True},
                     "path": {"type": "path", "required": True},
-                    "content_id": {"type": "str", "required": True},
+                    "source_kind": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
                     "source": {"type": "str"},
+                    "content_id": {"type": "str"},
                 },
+                "required_if": [("source_kind", "controller", ("source", "content_id"))],
             },
             "contents": {"type": "dict", "default": {}},
             "min_free_gib": {"type": "float", "default": 0},
@@ -236,24 +256,22 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    options = module.params
     try:
-        models = wanted_models(module.params)
-        before = [inspect(model) for model in models]
-        arriving = (
-            [state.model for state in before if not state.complete] if module.params["state"] == "present" else []
-        )
-        hashed = 0 if module.check_mode else sum(publish(model) for model in arriving)
-        after = before if module.check_mode else [inspect(model) for model in models]
-        margin_bytes = int(module.params["min_free_gib"] * GIB)
-        result = report(after, module.tmpdir, margin_bytes)
+        models = wanted_models(options["models"], options["contents"])
+        states = [inspect(model) for model in models]
+        arriving = [state.model for state in states if not state.complete and options["state"] == "present"]
+        hashed = 0
+        if arriving and not module.check_mode:
+            hashed = sum(publish(model) for model in arriving)
+            states = [inspect(model) for model in models]
+        result = report(states, module.tmpdir, int(options["min_free_gib"] * GIB))
     except ContentError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}")
-    names = [model.path for model in arriving]
-    module.exit_json(
-        changed=bool(arriving), hashed=hashed, diff={"before": "", "after": "".join(f"{n}\n" for n in names)}, **result
-    )
+    arrived = "".join(f"{model.path}\n" for model in arriving)
+    module.exit_json(changed=bool(arriving), hashed=hashed, diff={"before": "", "after": arrived}, **result)
 
 
 if __name__ == "__main__":

@@ -288,6 +288,7 @@ def _require_readable(path: str, names: list[str], user: str) -> None:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path"},

@@ -60,6 +60,7 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._model_store impo
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
