@@ -34,12 +34,12 @@ AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "-n", "--"]
 
 # What a freshly installed server has.
 INSTALLED = (
-    *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "python3-apt", "iproute2"),
-    *("iputils-ping", "procps", "kmod", "nftables", "ca-certificates", "curl"),
-)
+    "systemd systemd-sysv dbus openssh-server sudo python3 python3-apt "
+    "iproute2 iputils-ping procps kmod nftables ca-certificates curl"
+).split()
 
 # What the roles install, as files in apt's own cache: the roles still install it, but need not fetch it each time.
-FETCHED = ("nginx", "openssl", "libnuma1", "g++", "python3-dev", "python3-venv", "python3-cryptography")
+FETCHED = "nginx openssl libnuma1 g++ python3-dev python3-venv python3-cryptography".split()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Callable
 from .metrics import Metrics
 from .settings import Behaviour, Settings
 
-_WORDS = tuple("the fleet answers every call with calm and even voices while the moon crosses over".split(" "))
+_WORDS = "the fleet answers every call with calm and even voices while the moon crosses over".split()
 _CHILD = "import sys; sys.stdin.read()"
 
 
