@@ -1,0 +1,118 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real engine on real systemd hosts, in order: each test begins where the one before it ended."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from harness import Fleet, FrontDoor, eventually, main_pid, shell
+
+REPLICAS = {"tiny-0": "fleet-node1", "tiny-1": "fleet-node2"}
+# an engine of this size is back in one to two minutes on two quiet cores
+BACK_WITHIN_S = 400
+
+
+def metrics(fleet: Fleet, replica: str) -> str:
+    """What the replica's own engine says of itself, asked on its host."""
+    address = fleet.hosts["gpu_nodes"]["hosts"][REPLICAS[replica]]["ansible_host"]
+    return shell(REPLICAS[replica], f"curl -s --max-time 10 http://{address}:8000/metrics", check=False)
+
+
+def served(fleet: Fleet, replica: str) -> float:
+    """Requests that the replica finished since it started."""
+    return sum(float(value) for value in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", metrics(fleet, replica), re.M))
+
+
+def pids() -> dict[str, int]:
+    return {replica: main_pid(host, replica) for replica, host in REPLICAS.items()}
+
+
+def serves_again(fleet: Fleet, front_door: FrontDoor, replica: str) -> bool:
+    """Whether a request that comes through the front door now may land on the replica."""
+    before = served(fleet, replica)
+    return bool(metrics(fleet, replica)) and front_door.answers("tiny") and front_door.answers("tiny") and served(fleet, replica) > before
+
+
+def test_both_replicas_serve(fleet, front_door):
+    before = {replica: served(fleet, replica) for replica in REPLICAS}
+    with front_door.load("tiny", clients=4, pause_s=0) as results:
+        eventually(lambda: len(results["ok"]) >= 20, 120, "20 answers")
+    assert results["failed"] == []
+    for replica in REPLICAS:
+        assert served(fleet, replica) > before[replica], replica
+
+
+def test_the_planned_kv_cache_is_what_the_engine_has(fleet):
+    fleet.run("playbooks/plan.yml", "-e", "survey_contact=always").expect(0)
+    (model,) = fleet.plan()["models"]
+    blocks = int(re.search(r'vllm:cache_config_info\{.*num_gpu_blocks="(\d+)"', metrics(fleet, "tiny-0"))[1])
+    size = int(re.search(r'vllm:cache_config_info\{.*block_size="(\d+)"', metrics(fleet, "tiny-0"))[1])
+    assert {(rank["kv_blocks"], rank["block_size"]) for rank in model["memory"]} == {(blocks, size)}
+
+
+def test_a_second_run_changes_nothing_in_under_a_minute(fleet):
+    before, begun = pids(), time.monotonic()
+    run = fleet.run().expect_unchanged()
+    took = time.monotonic() - begun
+    assert pids() == before
+    assert "RUNNING HANDLER" not in run.output
+    print(f"second site.yml: {took:.0f} s")
+    assert took < 90
+
+
+def test_a_killed_worker_process_comes_back_and_only_what_was_in_flight_is_lost(fleet, front_door):
+    clients = 4
+    before = pids()["tiny-0"]
+    with front_door.load("tiny", clients=clients) as results:
+        worker = shell("fleet-node1", "pgrep -f 'VLLM::Worker' | head -n 1").strip()
+        assert worker, shell("fleet-node1", "ps axww")
+        shell("fleet-node1", f"kill -9 {worker}")
+        eventually(lambda: main_pid("fleet-node1", "tiny-0") not in (0, before), 60, "a new main process")
+        eventually(lambda: serves_again(fleet, front_door, "tiny-0"), BACK_WITHIN_S, "the replica serving again")
+    assert len(results["failed"]) <= clients, results["failed"]
+    assert pids()["tiny-1"] > 0
+
+
+def test_a_restarted_host_is_back_without_ansible(fleet, front_door):
+    clients = 4
+    with front_door.load("tiny", clients=clients) as results:
+        booted = shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value")
+        shell("fleet-node2", "systemctl reboot", check=False)
+        eventually(
+            lambda: shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value", check=False) not in (booted, ""),
+            60,
+            "the host's boot",
+        )
+        eventually(lambda: serves_again(fleet, front_door, "tiny-1"), BACK_WITHIN_S, "the replica serving again")
+    assert len(results["failed"]) <= clients, results["failed"]
+    fleet.run().expect_unchanged()
+
+
+@pytest.fixture(scope="module")
+def pipelined(fleet: Fleet) -> Fleet:
+    first = fleet.variables["fleet_models"][0]
+    return fleet.changed(fleet_models=[{**first, "tensor_parallel_size": 1, "pipeline_parallel_size": 2}])
+
+
+def test_a_changed_layout_waits_for_leave(fleet, pipelined):
+    before = pids()
+    run = pipelined.run().expect(2)
+    assert "fleet_allow_restart=true" in run.words
+    assert pids() == before
+
+
+def test_pipeline_stages_serve_too_and_no_request_fails_on_the_way_there(fleet, pipelined, front_door):
+    before = pids()
+    with front_door.load("tiny", clients=2, pause_s=0.5) as results:
+        pipelined.run("site.yml", "-e", "fleet_allow_restart=true").expect(0)
+    assert results["failed"] == []
+    assert len(results["ok"]) > 20
+    for replica, host in REPLICAS.items():
+        assert pids()[replica] != before[replica]
+        assert "pipeline_parallel_size: 2" in shell(host, f"cat /etc/gpufleet/serve/{replica}.yaml")
+    assert front_door.answers("tiny")
+    pipelined.run().expect_unchanged()

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The life of a fleet after its first day, in order: each test begins where the one before it ended."""
+
+from __future__ import annotations
+
+import pytest
+from harness import Fleet, FrontDoor, eventually, main_pid, shell, snapshot, stop
+
+NODE1, NODE2, GATEWAY = "lifecycle-node1", "lifecycle-node2", "lifecycle-gw"
+REPLICAS = {"tiny-0": NODE1, "tiny-1": NODE2}
+
+
+def pids() -> dict[str, int]:
+    return {replica: main_pid(host, replica) for replica, host in REPLICAS.items()}
+
+
+def traces(host: str, word: str) -> str:
+    """Every place on a host where a word is left in the collection's files, units or processes."""
+    return shell(
+        host,
+        f"grep -rl {word} /etc/gpufleet /etc/nginx /etc/systemd/system /etc/ansible/facts.d 2>/dev/null; "
+        f"find /etc /var/lib/gpufleet /var/cache/gpufleet -name '*{word}*' 2>/dev/null; "
+        f"systemctl list-units --all --plain --no-legend '*{word}*'; pgrep -af '{word}' | grep -v pgrep",
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def two_models(fleet: Fleet) -> Fleet:
+    first = fleet.variables["fleet_models"][0]
+    second = {**first, "name": "second", "tensor_parallel_size": 1, "replica_count": 1}
+    return fleet.changed(fleet_models=[{**first, "default": True}, second])
+
+
+def test_without_plan_json_and_from_another_folder_nothing_changes(fleet, tmp_path):
+    before = pids()
+    (fleet.folder / "plan.json").unlink(missing_ok=True)
+    fleet.run(cwd=tmp_path).expect_unchanged()
+    assert pids() == before
+
+
+def test_a_changed_setting_does_not_touch_a_live_replica(fleet):
+    first = fleet.variables["fleet_models"][0]
+    before, look = pids(), snapshot(list(REPLICAS.values()))
+    run = fleet.changed(fleet_models=[{**first, "max_num_seqs": 4}]).run().expect(2)
+    assert "fleet_allow_restart=true" in run.words
+    assert "tiny-0" in run.words and "tiny-1" in run.words
+    assert pids() == before
+    assert snapshot(list(REPLICAS.values())) == look
+
+
+def test_with_leave_it_restarts_one_replica_after_the_other_and_no_request_fails(fleet, front_door: FrontDoor):
+    first = fleet.variables["fleet_models"][0]
+    before = pids()
+    changed = fleet.changed(fleet_models=[{**first, "max_num_seqs": 4}])
+    with front_door.load("tiny", clients=4, pause_s=0.05) as results:
+        changed.run("site.yml", "-e", "fleet_allow_restart=true").expect(0)
+    assert results["failed"] == []
+    assert len(results["ok"]) > 20
+    assert all(pids()[replica] != before[replica] for replica in REPLICAS)
+    changed.run().expect_unchanged()
+    fleet.run("site.yml", "-e", "fleet_allow_restart=true").expect(0)
+
+
+def test_a_run_that_is_killed_half_way_is_finished_by_the_next(two_models, front_door):
+    process = two_models.start()
+    eventually(lambda: shell(NODE1, "ls /etc/gpufleet/serve/second-0.yaml", check=False).startswith("/etc")
+               or shell(NODE2, "ls /etc/gpufleet/serve/second-0.yaml", check=False).startswith("/etc"), 240, "the second model's unit")
+    assert process.poll() is None, process.stdout.read()
+    stop(process)
+    before = pids()
+    two_models.run().expect(0)
+    assert pids() == before
+    assert front_door.answers("second") or FrontDoor(
+        front_door.url.replace("/v1", "/m/second/v1"), front_door.key, front_door.ca_path
+    ).answers("second")
+    two_models.run().expect_unchanged()
+
+
+def test_a_removed_model_leaves_nothing_behind(fleet, front_door):
+    before = pids()
+    with front_door.load("tiny") as results:
+        fleet.run("site.yml", "-e", "model_store_prune=true").expect(0)
+    assert results["failed"] == []
+    assert pids() == before
+    for host in (NODE1, NODE2, GATEWAY):
+        assert traces(host, "second") == ""
+
+
+def test_a_dropped_hosts_replica_moves_and_the_host_is_named(fleet, front_door):
+    def drop(hosts):
+        del hosts["gpu_nodes"]["hosts"][NODE2]
+        hosts["gpu_nodes"]["hosts"][NODE1]["fleet_cpu_devices"] = 4
+
+    smaller = fleet.with_hosts(drop)
+    before = main_pid(NODE1, "tiny-0")
+    run = smaller.run().expect(0)
+    assert NODE2 in run.words and "reset.yml" in run.words
+    assert main_pid(NODE1, "tiny-0") == before
+    assert main_pid(NODE1, "tiny-1") > 0
+    assert front_door.answers("tiny")
+    upstreams = shell(GATEWAY, "cat /etc/nginx/gpufleet/* /etc/nginx/gpufleet/*/* 2>/dev/null", check=False)
+    assert fleet.hosts["gpu_nodes"]["hosts"][NODE2]["ansible_host"] not in upstreams
+    smaller.run().expect_unchanged()
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=lifecycle", "--limit", NODE2).expect(0)
+    assert traces(NODE2, "gpufleet") == ""
+
+
+def test_reset_wants_the_inventorys_name(fleet):
+    before = snapshot([NODE1, GATEWAY])
+    run = fleet.run("playbooks/reset.yml").expect(2)
+    assert "fleet_confirm_reset=lifecycle" in run.words
+    assert snapshot([NODE1, GATEWAY]) == before
+
+
+def test_reset_removes_what_the_collection_made_and_nothing_else(fleet):
+    shell(GATEWAY, "echo 'server { listen 127.0.0.1:8099; }' > /etc/nginx/conf.d/site-of-somebody-else.conf")
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=lifecycle").expect(0)
+    for host in (NODE1, GATEWAY):
+        assert traces(host, "gpufleet") == ""
+        assert shell(host, "ls -d /opt/gpufleet /var/lib/gpufleet /etc/gpufleet 2>/dev/null", check=False) == ""
+    assert "8099" in shell(GATEWAY, "cat /etc/nginx/conf.d/site-of-somebody-else.conf")
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=lifecycle").expect_unchanged()
