@@ -42,7 +42,7 @@ class AppliedReplica:
 
     @property
     def port(self) -> int:
-        return self.unit["port"]
+        return int(self.unit["port"])
 
     @property
     def layout(self) -> Layout:

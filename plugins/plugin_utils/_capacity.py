@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 
 from ..module_utils._model import ModelShape
-from ._memory import Kind, Layout, ReplicaMemory, replica_memory, request_blocks
+from ._devices import Kind
+from ._memory import Layout, ReplicaMemory, replica_memory, request_blocks
 from ._wishes import Model
 
 FEW_REQUESTS = 4

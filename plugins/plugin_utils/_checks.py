@@ -19,6 +19,7 @@ from ._wishes import Model
 def check(draft: Draft) -> None:
     """Everything below, in order."""
     checks: tuple[Callable[[Draft], None], ...] = (
+        _no_devices,
         _silent_hosts,
         _lost_hosts,
         _left_hosts,
@@ -31,6 +32,18 @@ def check(draft: Draft) -> None:
     )
     for one in checks:
         one(draft)
+
+
+def _no_devices(draft: Draft) -> None:
+    """Some host must offer a device. One that was refused has been told why already."""
+    servers = [host for host in draft.fleet.hosts.values() if "gpu_nodes" in host.groups]
+    if servers and not draft.fleet.kinds and all(host.state in (UNREACHABLE, LOST) for host in servers):
+        draft.findings.refuse(
+            "no_devices",
+            "gpu_nodes",
+            f"has {listing(host.name for host in servers)}, and none of them can be reached",
+            "bring one back",
+        )
 
 
 def _silent_hosts(draft: Draft) -> None:
@@ -143,8 +156,15 @@ def _ports(draft: Draft) -> None:
 
 
 def _front_door(draft: Draft) -> None:
-    """Where there is a group of gateways, one of them at least can be set up."""
+    """A host at least can be the front door: one of the group of gateways, or one that serves."""
     stated = [host.name for host in draft.fleet.hosts.values() if "gateways" in host.groups]
+    if not stated and draft.left_alone and not any(draft.all_seats()):
+        draft.findings.refuse(
+            "no_gateway",
+            "gateways",
+            "is empty, and no host that serves can be reached, so that there is no front door",
+            "bring a host back, or put one that answers into the group gateways",
+        )
     if stated and not draft.fleet.planned("gateways"):
         draft.findings.refuse(
             "no_gateway",

@@ -129,7 +129,7 @@ def read_fleet(value: Any, settings: Settings, findings: Findings) -> Fleet:
 
 
 def _read_host(name: str, value: Any, settings: Settings, kinds: dict[str, Kind], findings: Findings) -> Host:
-    reader = Reader(value, name, findings, HOST_WORDS)
+    reader = Reader(value, name or "a host without a name", findings, HOST_WORDS)
     facts = reader.get("facts") if isinstance(reader.get("facts"), dict) else None
     answer = Reader(facts or {}, name, findings)
     machine = Reader(answer.mapping("host"), name, findings)
@@ -287,7 +287,7 @@ def _stated_gpus(reader: Reader, findings: Findings) -> list[str] | None:
             findings.refuse(
                 "unknown_gpu_key",
                 entry.at("model"),
-                f"is {key!r}, which the catalogue does not hold" if key else "is not given",
+                f"is {shown(key)}, which the catalogue does not hold" if key else "is not given",
                 f"did you mean {guess}?" if guess else f"use one of {listing(sorted(CATALOGUE), len(CATALOGUE))}",
             )
             known = False

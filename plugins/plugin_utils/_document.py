@@ -116,9 +116,12 @@ def _endpoint(draft: Draft, gateways: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def _tier(draft: Draft, model: Model) -> int | None:
-    if model.name not in draft.choices:
+    layouts = [replica.layout for replica in draft.alone_of(model)]
+    if model.name in draft.choices:
+        layouts.append(draft.choices[model.name].best.layout)
+    if not layouts:
         return None
-    world = draft.choices[model.name].best.layout.world
+    world = max(layout.world for layout in layouts)
     return model_tier(world, draft.replica_count(model), bool(draft.fleet.planned("gateways")))
 
 
@@ -167,7 +170,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "memory": [_memory(fit, stage) for fit in fits for stage in fit.memory.stages],
         "name": model.name,
         "pipeline_parallel_size": layout.pipeline_parallel_size if layout else None,
-        "reason": choice.reason if choice else "refused",
+        "reason": choice.reason if choice else _why_without_layout(draft, model),
         "replica_count": draft.replica_count(model),
         "revision": model.revision,
         "served_model_name": model.served_model_name,
@@ -175,6 +178,10 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "tensor_parallel_size": layout.tensor_parallel_size if layout else None,
         "tier": _tier(draft, model),
     }
+
+
+def _why_without_layout(draft: Draft, model: Model) -> str:
+    return "left as it is, on hosts that do not answer" if draft.alone_of(model) else "refused"
 
 
 def _fits_in_use(draft: Draft, model: Model) -> list[Fit]:

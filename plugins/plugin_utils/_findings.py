@@ -39,6 +39,13 @@ class Findings:
     def warn(self, code: str, subject: str, reason: str, *remedies: str) -> None:
         _add(self.warnings, Finding(code, subject, reason, remedies))
 
+    def take(self, others: Findings) -> None:
+        """Add what somebody else collected."""
+        for finding in others.refusals:
+            _add(self.refusals, finding)
+        for finding in others.warnings:
+            _add(self.warnings, finding)
+
 
 def _add(found: list[Finding], finding: Finding) -> None:
     if finding not in found:

@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which layout each model gets: the fewest devices that meet its workload, or a refusal that says what would.
 
-An applied layout that still fits and still meets the workload is kept, so that a new host or a better idea never moves
-what runs. Everything here is about one model; several share a fleet by the order in which ``_seating`` asks for them.
+An applied layout that still fits is kept, so that a new host or a better idea never moves what runs. Everything here is
+about one model; several share a fleet by the order in which ``_seating`` asks for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..module_utils import _gpu_catalogue
-from ..module_utils._model import FP8, ModelShape, ShardingError
+from ..module_utils._model import ModelShape, ShardingError
+from ..module_utils._quantization import FP8
 from ._capacity import Fit, fit, meets_workload, replicas_wanted
 from ._devices import CPU, CUDA, Fleet, Kind
 from ._findings import Findings
@@ -132,8 +133,9 @@ def choose(
     if not bounded:
         _refuse_tier(model, fitting, settings, fleet, findings)
         return None
-    ranked = sorted(bounded, key=lambda candidate: _rank(model, candidate, space))
-    best = _kept(model, ranked, applied, space) or ranked[0]
+    short = {candidate: _is_short(model, candidate, bounded, space) for candidate in bounded}
+    ranked = sorted(bounded, key=lambda candidate: _rank(model, candidate, short[candidate]))
+    best = _kept(ranked, applied, short) or ranked[0]
     fits = (best, *(other for other in ranked if other is not best and _alike(other, best)))
     return Choice(model, shape, max_model_len, fits, _reason(model, best, applied))
 
@@ -152,13 +154,12 @@ def most_in_one_host(fleet: Fleet, kind: Kind) -> int:
     return max((sum(device.key == kind.key for device in host.devices) for host in hosts), default=0)
 
 
-def _rank(model: Model, candidate: Fit, space: Space) -> tuple[bool, bool, bool, int, int, int, int, str]:
+def _rank(model: Model, candidate: Fit, short: bool) -> tuple[bool, bool, bool, int, int, int, int, str]:
     """Smaller is better: GPUs, enough of them free, the workload met, then no pipeline, few devices, small replicas."""
     wanted = replicas_wanted(model, candidate.requests)
-    there = space.slots(candidate, wanted)
     return (
         candidate.kind.accelerator == CPU,
-        there < wanted,
+        short,
         not meets_workload(model, candidate.requests, wanted),
         candidate.layout.pipeline_parallel_size,
         wanted * candidate.layout.world,
@@ -168,13 +169,18 @@ def _rank(model: Model, candidate: Fit, space: Space) -> tuple[bool, bool, bool,
     )
 
 
-def _kept(model: Model, ranked: list[Fit], applied: AppliedLayouts, space: Space) -> Fit | None:
-    """The applied layout, where it would do as well as any: enough devices, and the workload met."""
-    best = _rank(model, ranked[0], space)[:3]
+def _kept(ranked: list[Fit], applied: AppliedLayouts, short: Mapping[Fit, bool]) -> Fit | None:
+    """The applied layout, unless there are too few devices for it and enough for another."""
     for candidate in ranked:
-        if (candidate.layout, candidate.kind.key) in applied and _rank(model, candidate, space)[:3] <= best:
-            return candidate
+        if (candidate.layout, candidate.kind.key) in applied:
+            return candidate if short[candidate] <= short[ranked[0]] else None
     return None
+
+
+def _is_short(model: Model, candidate: Fit, candidates: Iterable[Fit], space: Space) -> bool:
+    """Whether there are too few free devices, of all kinds that take this layout, for the replicas that are wanted."""
+    wanted = replicas_wanted(model, candidate.requests)
+    return sum(space.slots(other, wanted) for other in candidates if _alike(other, candidate)) < wanted
 
 
 def _alike(other: Fit, best: Fit) -> bool:

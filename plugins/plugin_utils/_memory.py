@@ -19,7 +19,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ..module_utils._model import FP8, ModelShape, Tensor, tensors
+from ..module_utils._model import ModelShape, Tensor, tensors
+from ..module_utils._quantization import FP8
 from ._devices import CPU, Kind
 from ._text import GIB
 from ._wishes import Model
@@ -367,7 +368,7 @@ class _Design:
 @lru_cache(maxsize=256)
 def _design(shape: ModelShape) -> _Design:
     layers: list[list[Tensor]] = [[] for _layer in range(shape.num_hidden_layers)]
-    ends = []
+    ends: list[Tensor] = []
     for tensor in tensors(shape):
         nameless = replace(tensor, name="", layer=None)
         (ends if tensor.layer is None else layers[tensor.layer]).append(nameless)

@@ -89,8 +89,9 @@ class Space:
         if port is None or not self.port_is_free(host, port):
             port = self._lowest_port(host) or LAST_PORT
         self._free[fit.kind.key][host] = [device for device in free if device not in taken]
-        if self._memory.get(host) is not None:
-            self._memory[host] -= fit.memory.host_bytes
+        memory = self._memory[host]
+        if memory is not None:
+            self._memory[host] = memory - fit.memory.host_bytes
         self._ports.setdefault(host, set()).add(port)
         return Seat(host, taken, port, fit)
 

@@ -9,6 +9,7 @@ turns that into JSON's own types; a ``Reader`` then takes one mapping apart, key
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -56,8 +57,8 @@ def _number(value: float, path: str, findings: Findings) -> int | float | None:
 
 
 def shown(value: Any) -> str:
-    """A value as the operator wrote it, short enough for a sentence."""
-    text = repr(value)
+    """A value as JSON writes it, short enough for a sentence."""
+    text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -75,8 +76,9 @@ class Reader:
         self._values: dict[str, Any] = value if isinstance(value, dict) else {}
         if not isinstance(value, dict):
             self.wrong("", value, "a mapping")
-        for key in sorted(set(self._values) - set(known)) if known is not None else ():
-            findings.refuse("unknown_option", self.at(key), "is no option", did_you_mean(key, sorted(known)))
+        if known is not None:
+            for key in sorted(set(self._values) - set(known)):
+                findings.refuse("unknown_option", self.at(key), "is no option", did_you_mean(key, sorted(known)))
 
     def at(self, key: str) -> str:
         """The path of a key, as messages name it."""
@@ -87,10 +89,6 @@ class Reader:
 
     def get(self, key: str) -> Any:
         return self._values.get(key)
-
-    def mapping_of_all(self) -> dict[str, Any]:
-        """Everything that stands there."""
-        return dict(self._values)
 
     def text(self, key: str, default: str | None = None, pattern: str = r"[^\x00-\x1f\x7f]+") -> str | None:
         """Text that matches ``pattern`` as a whole: by default any, without control characters."""

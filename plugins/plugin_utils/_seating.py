@@ -15,6 +15,7 @@ from ._applied import AppliedReplica
 from ._capacity import Fit
 from ._devices import UNREACHABLE
 from ._draft import Draft, replica_name
+from ._findings import Findings
 from ._layout import AppliedLayouts, choose
 from ._memory import Layout
 from ._placement import Seat, Space, keep
@@ -68,9 +69,17 @@ def _choose(draft: Draft, model: Model, space: Space, layouts: Mapping[str, Appl
         return
     shape = draft.weights[model.name].shape
     applied = layouts.get(model.name, frozenset())
-    choice = choose(model, shape, draft.fleet, space, applied, draft.settings, draft.findings)
+    findings = Findings()
+    choice = choose(model, shape, draft.fleet, space, applied, draft.settings, findings)
     if choice:
         draft.choices[model.name] = choice
+    elif not _rests(draft, model):
+        draft.findings.take(findings)
+
+
+def _rests(draft: Draft, model: Model) -> bool:
+    """Whether a model can go on with the replicas that are left alone, on hosts that do not answer."""
+    return 0 < len(draft.alone_of(model)) >= (model.replica_count or 1)
 
 
 def _wanted(model: Model, index: int, held: int) -> bool:

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..module_utils._model import DTYPE_BYTES, FAMILIES, FP8, ModelError, ModelShape
+from ..module_utils._model import DTYPE_BYTES, FAMILIES, ModelShape
+from ..module_utils._quantization import FP8
 from ._findings import Findings
 from ._memory import Layout, stage_weights
 from ._reading import Reader
 from ._wishes import Model
 
+SHAPE_WORDS = frozenset(field.name for field in dataclasses.fields(ModelShape))
 LARGEST_COUNT = 2**32
 """More than any model has of anything that its shape counts."""
 MOST_LAYERS = 4096
@@ -27,8 +30,15 @@ COUNTS = (
     "vocab_size",
     "max_position_embeddings",
 )
-OPTIONAL_COUNTS = ("parameter_count", "weight_bytes", "sliding_window")
-FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "qk_norm", "supports_pipeline")
+OPTIONAL_COUNTS = {"parameter_count": 0, "weight_bytes": None, "sliding_window": None}
+FLAGS = {
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "qk_norm": False,
+    "supports_pipeline": True,
+}
+WORDS = {"model_type": "", "attention": "gqa", "provenance": "config.json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +71,10 @@ def _read(value: Any, model: Model, findings: Findings) -> Weights | None:
             *_shape_remedies(model),
         )
         return None
-    shape = _checked(Reader(stated, entry.path, findings), findings)
+    shape = _checked(Reader(stated, entry.path, findings, SHAPE_WORDS), findings)
     if shape is None or not _sizeable(shape, model, findings):
         return None
-    content_id = entry.text("content_id", pattern="[0-9a-f]{12,128}")
+    content_id = entry.text("content_id", pattern="sha256:[0-9a-f]{64}")
     if model.source.kind == "controller" and content_id is None:
         findings.refuse(
             "unknown_model_shape",
@@ -89,48 +99,59 @@ def _shape_remedies(model: Model) -> tuple[str, ...]:
 def _checked(reader: Reader, findings: Findings) -> ModelShape | None:
     """The shape of plain data, or None when some of it is not what a shape holds."""
     before = len(findings.refusals)
-    counts = {name: reader.integer(name, most=LARGEST_COUNT) for name in COUNTS}
-    counts["num_hidden_layers"] = reader.integer("num_hidden_layers", most=MOST_LAYERS)
-    for name in sorted(name for name, count in counts.items() if count is None):
-        if reader.get(name) is None:
-            reader.wrong(name, None, "a number above 0")
-    for name in OPTIONAL_COUNTS:
-        reader.integer(name, least=0)
-    for name in FLAGS:
-        reader.flag(name)
-    reader.choice("dtype", DTYPE_BYTES, "bfloat16")
-    reader.choice("architecture", FAMILIES, "LlamaForCausalLM")
-    reader.choice("kv_cache_dtype", {FP8}, FP8)
-    reader.choice("quantization_granularity", {"tensor", "channel", "block"}, "tensor")
-    for name in ("quantization", "attention", "model_type", "provenance"):
-        reader.text(name, pattern="(?s).*")
-    _check_fp8(reader)
-    if len(findings.refusals) > before:
-        return None
-    try:
-        return ModelShape.from_dict(
-            {key: value for key, value in reader.mapping_of_all().items() if key != "content_id"}
+    values: dict[str, Any] = {name: _needed(reader, name, reader.integer(name, most=LARGEST_COUNT)) for name in COUNTS}
+    values["num_hidden_layers"] = _needed(
+        reader, "num_hidden_layers", reader.integer("num_hidden_layers", most=MOST_LAYERS)
+    )
+    values |= {name: reader.integer(name, default, least=0) for name, default in OPTIONAL_COUNTS.items()}
+    values |= {name: reader.flag(name, default) for name, default in FLAGS.items()}
+    for name, choices in (("architecture", FAMILIES), ("dtype", DTYPE_BYTES)):
+        values[name] = (
+            reader.choice(name, choices, next(iter(choices))) if _needed(reader, name, reader.get(name)) else ""
         )
-    except ModelError as error:
-        findings.refuse("bad_value", reader.path, str(error), "take the shape as model_info gives it")
-        return None
+    values |= {name: reader.text(name, default, pattern="(?s).*") for name, default in WORDS.items()}
+    values |= _quantization(reader)
+    return ModelShape(**values) if len(findings.refusals) == before else None
 
 
-def _check_fp8(reader: Reader) -> None:
+def _needed(reader: Reader, name: str, value: Any) -> Any:
+    """The value, refused where nothing stands. What stands there and is wrong has been refused already."""
+    if reader.get(name) is None:
+        reader.wrong(name, None, "what model_info says of the model")
+    return value
+
+
+def _quantization(reader: Reader) -> dict[str, Any]:
     block = reader.get("quantization_block")
-    if block is not None and not (
-        isinstance(block, list)
-        and len(block) == 2
-        and all(type(extent) is int and 0 < extent < LARGEST_COUNT for extent in block)
-    ):
+    granularity = reader.get("quantization_granularity")
+    if granularity is not None:
+        granularity = reader.choice("quantization_granularity", {"tensor", "channel", "block"}, "tensor")
+    if (block is not None or granularity == "block") and not _is_block(block):
         reader.wrong("quantization_block", block, "two numbers above 0")
-    if reader.get("quantization_granularity") == "block" and block is None:
-        reader.wrong("quantization_block", block, "two numbers above 0")
-    for pattern in reader.texts("quantization_ignored"):
-        try:
-            re.compile(pattern.removeprefix("re:"))
-        except re.error:
+    ignored = reader.texts("quantization_ignored")
+    for pattern in ignored:
+        if not _is_pattern(pattern):
             reader.wrong("quantization_ignored", pattern, "names, globs, or re: and a regular expression")
+    return {
+        "quantization": reader.text("quantization", pattern="(?s).*"),
+        "quantization_granularity": granularity,
+        "quantization_block": tuple(block) if isinstance(block, list) else None,
+        "quantization_ignored": ignored,
+        "kv_cache_dtype": reader.choice("kv_cache_dtype", {FP8}, FP8) if reader.get("kv_cache_dtype") else None,
+    }
+
+
+def _is_block(block: Any) -> bool:
+    extents = block if isinstance(block, list) else []
+    return len(extents) == 2 and all(type(extent) is int and 0 < extent < LARGEST_COUNT for extent in extents)
+
+
+def _is_pattern(pattern: str) -> bool:
+    try:
+        re.compile(pattern.removeprefix("re:"))
+    except re.error:
+        return False
+    return True
 
 
 def _sizeable(shape: ModelShape, model: Model, findings: Findings) -> bool:

@@ -35,7 +35,8 @@ def share(plan: Mapping[str, Any], host: str) -> dict[str, Any]:
     """
     if host not in plan["hosts"]:
         raise UnknownHostError(f"{host} is in no group of the fleet: add it to gpu_nodes or gateways")
-    return plan["shares"].get(host, {})
+    roles: dict[str, Any] = plan["shares"].get(host, {})
+    return roles
 
 
 def canonical(value: Any) -> str:
@@ -50,7 +51,7 @@ def digest(value: Any) -> str:
 
 def with_id(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A role's options with the id of its share."""
-    plain = without_nulls(dict(options))
+    plain = without_nulls(options)
     return {**plain, f"{role}_share_id": digest(plain)}
 
 

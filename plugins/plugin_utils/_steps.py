@@ -136,11 +136,11 @@ def _held(target: Mapping[str, Placed], former: Mapping[str, AppliedReplica]) ->
     wanted = {need: name for name, placed in target.items() for need in placed.needs}
     pending = list(held)
     while pending:
-        holder = former.get(pending.pop())
-        for need in Placed(holder.host, holder.unit).needs if holder else ():
-            waiting = wanted.get(need)
+        holder = pending.pop()
+        for host, thing in _needs(former[holder]) if holder in former else ():
+            waiting = wanted.get((host, thing))
             if waiting is not None and waiting not in held:
-                held[waiting] = Held(waiting, f"waits for {need[1]} of {need[0]}, which {holder.name} keeps")
+                held[waiting] = Held(waiting, f"waits for {thing} of {host}, which {holder} keeps")
                 pending.append(waiting)
     return held
 
@@ -199,7 +199,7 @@ def steps(change: Transition, failure_domains: Mapping[str, str]) -> list[Change
     kept_until_restart = {need for left in moving_out for need in _needs(left)} | {
         need for name in change.in_force if _interrupts(change, name) for need in _needs(change.former[name])
     }
-    late = []
+    late: list[Change] = []
     for name, placed in change.in_force.items():
         if name in change.former and not change.moved(name):
             continue

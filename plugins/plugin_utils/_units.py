@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ._devices import CPU, CUDA, Fleet
@@ -97,11 +98,15 @@ def model_path(model: Model, weights: Weights, settings: Settings) -> str:
     if model.source.kind == "host":
         return model.source.place
     version = weights.content_id if model.source.kind == "controller" else model.revision
-    return f"{settings.model_store_root}/{model.name}/{(version or 'unpinned')[:12]}"
+    return f"{settings.model_store_root}/{model.name}/{(version or 'unpinned').removeprefix('sha256:')[:12]}"
 
 
-def without_nulls(value: Any) -> Any:
-    """The same data without the keys whose value is null."""
+def without_nulls(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same options without the keys whose value is null, at any depth."""
+    return {key: _without_nulls(value) for key, value in options.items() if value is not None}
+
+
+def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+        return without_nulls(value)
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -16,7 +16,7 @@ from typing import Any
 
 from ._findings import Findings
 from ._owned import OWNED_ENVIRONMENT, check_owned, is_secret
-from ._reading import Reader
+from ._reading import Reader, shown
 from ._text import listing
 
 LONGEST_MODEL_NAME = 57
@@ -237,7 +237,7 @@ def _check_front_door(settings: Settings, findings: Findings) -> None:
             findings.refuse(
                 "bad_name",
                 "gateway_keys",
-                f"has a key named {name!r}" if name else "has a key without a name",
+                f"has a key named {shown(name)}" if name else "has a key without a name",
                 "give each key a name of letters, digits and ._-, such as team-a",
             )
     for name in _repeated(settings.gateway_key_names):
@@ -321,7 +321,7 @@ def _name(reader: Reader, findings: Findings) -> str | None:
     findings.refuse(
         "bad_name",
         reader.at("name"),
-        f"is {name!r}, which is no DNS label",
+        f"is {shown(name)}, which is no DNS label",
         f"use a to z, 0 to 9 and dashes, {LONGEST_MODEL_NAME} characters at most"
         + (f", such as {suggestion}" if suggestion else ""),
     )
@@ -349,7 +349,7 @@ def _source(reader: Reader, settings: Settings, findings: Findings) -> Source | 
     findings.refuse(
         "bad_source",
         reader.at("source"),
-        f"is {place!r}, which is neither a hub id nor an absolute path",
+        f"is {shown(place)}, which is neither a hub id nor an absolute path",
         "name a hub id (org/name), an absolute path on the hosts (/srv/models/x), or controller:<directory>",
     )
     return None
@@ -360,7 +360,7 @@ def _host_path(place: str, reader: Reader, findings: Findings) -> Source | None:
         findings.refuse(
             "bad_source",
             reader.at("source"),
-            f"is {place!r}" + (", of which each engine sees its own" if is_private(place) else ""),
+            f"is {shown(place)}" + (", of which each engine sees its own" if is_private(place) else ""),
             "use letters, digits and ._/+@=:,- in a path, and no folder below /tmp, /var/tmp or /dev/shm",
         )
         return None
@@ -399,7 +399,7 @@ def _revision(reader: Reader, source: Source | None, settings: Settings, finding
         findings.refuse(
             "revision_missing",
             reader.at("revision"),
-            f"is {revision!r}, a name that can be moved",
+            f"is {shown(revision)}, a name that can be moved",
             "give the commit of the hub repository: 40 hexadecimal digits",
             "or set fleet_allow_unpinned_models: true",
         )

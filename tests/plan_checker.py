@@ -1,0 +1,361 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An independent judge of plans: what must hold of every plan, whatever the planner thinks.
+
+It shares no code with the planner and knows only what a plan promises. ``problems`` lists every promise that a plan
+breaks; ``accept`` fails with them. Every test that makes a plan hands it here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Plan = Mapping[str, Any]
+
+KEYS = {
+    "diff",
+    "endpoint",
+    "gateways",
+    "held",
+    "hosts",
+    "id",
+    "models",
+    "refusals",
+    "replicas",
+    "schema",
+    "shares",
+    "steps",
+    "tier",
+    "warnings",
+    "waves",
+}
+FINDING_KEYS = {"code", "subject", "reason", "remedies"}
+ROLES = {"engine", "model_store", "serve", "gateway"}
+MEMORY_TERMS = ("weights_gib", "activation_gib", "graphs_gib", "kv_gib", "outside_gib", "margin_gib")
+ROUNDING_GIB = 0.04
+"""Seven figures rounded to the hundredth."""
+
+
+class PlanRejected(AssertionError):
+    """A plan that breaks a promise; the text says which."""
+
+
+def accept(plan: Plan) -> Plan:
+    """The plan itself. Raises PlanRejected with every broken promise."""
+    found = problems(plan)
+    if found:
+        raise PlanRejected("\n".join(found))
+    return plan
+
+
+def problems(plan: Plan) -> list[str]:
+    """Every promise that the plan breaks, one sentence each."""
+    if not isinstance(plan, dict) or set(plan) != KEYS:
+        return [f"a plan has the keys {sorted(KEYS)}, this one {sorted(plan) if isinstance(plan, dict) else plan!r}"]
+    found = [*_plain(plan, "plan"), *_findings(plan), *_hashes(plan)]
+    if plan["refusals"]:
+        return [*found, *_refused(plan)]
+    return [
+        *found,
+        *_devices(plan),
+        *_existence(plan),
+        *_ranks(plan),
+        *_ports(plan),
+        *_units(plan),
+        *_front_door(plan),
+        *_memory(plan),
+        *_counts(plan),
+        *_steps(plan),
+        *_waves(plan),
+        *_held(plan),
+        *_diff(plan),
+    ]
+
+
+def _plain(value: Any, path: str) -> Iterator[str]:
+    """Only JSON's own types, and no null in a share."""
+    if type(value) is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                yield f"{path} has a key of type {type(key).__name__}"
+            if item is None and path.startswith("plan.shares"):
+                yield f"{path}.{key} is null in a share"
+            yield from _plain(item, f"{path}.{key}")
+    elif type(value) is list:
+        for position, item in enumerate(value):
+            yield from _plain(item, f"{path}[{position}]")
+    elif value is not None and type(value) not in (str, int, float, bool):
+        yield f"{path} is a {type(value).__name__}"
+
+
+def _findings(plan: Plan) -> Iterator[str]:
+    for kind in ("refusals", "warnings"):
+        for finding in plan[kind]:
+            if set(finding) != FINDING_KEYS:
+                yield f"a finding among the {kind} has the keys {sorted(finding)}"
+            elif not (finding["code"] and finding["subject"] and finding["reason"] and finding["remedies"]):
+                yield f"{kind}: {finding['code']} about {finding['subject']} lacks a word or a remedy"
+            elif not all(finding["remedies"]) or "None" in finding["reason"]:
+                yield f"{kind}: {finding['code']} about {finding['subject']} is badly worded: {finding}"
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hashes(plan: Plan) -> Iterator[str]:
+    if plan["id"] != _sha256(plan["shares"]):
+        yield "the plan's id is not the hash of its shares"
+    for host, roles in plan["shares"].items():
+        for role, options in roles.items():
+            rest = {name: value for name, value in options.items() if name != f"{role}_share_id"}
+            if options.get(f"{role}_share_id") != _sha256(rest):
+                yield f"{host}: {role}_share_id is not the hash of the other options"
+            if role not in ROLES or not all(name.startswith(f"{role}_") for name in options):
+                yield f"{host}: the share of {role} has options of another role: {sorted(options)}"
+
+
+def _refused(plan: Plan) -> Iterator[str]:
+    for key in ("shares", "steps", "held"):
+        if plan[key]:
+            yield f"a refused plan has {key}"
+
+
+def _devices(plan: Plan) -> Iterator[str]:
+    """No device is used twice, and what is said to be free is."""
+    used = Counter((rank["host"], rank["device"]) for replica in plan["replicas"] for rank in replica["ranks"])
+    for (host_name, device), count in used.items():
+        if count > 1:
+            yield f"{host_name}: device {device} is used {count} times"
+    for name, host in plan["hosts"].items():
+        for device in host["devices"]:
+            if device["free"] == bool(used[name, device["id"]]):
+                yield f"{name}: device {device['id']} is said to be {'free' if device['free'] else 'used'}"
+
+
+def _existence(plan: Plan) -> Iterator[str]:
+    """Every device is there, once, and those of a replica are alike. Of a held replica they may be gone."""
+    for replica in plan["replicas"]:
+        keys = set()
+        for rank in replica["ranks"]:
+            host = plan["hosts"].get(rank["host"])
+            if host is None:
+                yield f"{replica['name']} is on {rank['host']}, which the plan does not hold"
+            elif host["state"] == "planned" and not replica["held"]:
+                found = [device["key"] for device in host["devices"] if device["id"] == rank["device"]]
+                if len(found) != 1:
+                    yield f"{replica['name']}: {rank['host']} has {len(found)} devices {rank['device']}"
+                keys.update(found)
+        if len(keys) > 1:
+            yield f"{replica['name']} mixes {sorted(keys)}"
+
+
+def _ranks(plan: Plan) -> Iterator[str]:
+    """Ranks are the product of the parallel sizes, numbered through, inside one host."""
+    for replica in plan["replicas"]:
+        unit = _unit(plan, replica["name"])
+        if unit is None:
+            continue
+        tensor = unit["config"]["tensor_parallel_size"]
+        pipeline = unit["config"]["pipeline_parallel_size"]
+        wanted = [(rank, rank % tensor, rank // tensor) for rank in range(tensor * pipeline)]
+        if [(rank["rank"], rank["tp_rank"], rank["pp_rank"]) for rank in replica["ranks"]] != wanted:
+            yield f"{replica['name']}: its ranks are not those of {tensor} x {pipeline}"
+        if {rank["host"] for rank in replica["ranks"]} != {replica["head"]}:
+            yield f"{replica['name']} spans hosts"
+        if replica["executor"] != ("uni" if tensor * pipeline == 1 else "mp"):
+            yield f"{replica['name']}: executor {replica['executor']} for {tensor * pipeline} ranks"
+
+
+def _ports(plan: Plan) -> Iterator[str]:
+    taken: Counter[tuple[str, int]] = Counter()
+    for replica in plan["replicas"]:
+        taken[replica["head"], replica["port"]] += 1
+        if not 1024 <= replica["port"] <= 65535:
+            yield f"{replica['name']}: port {replica['port']}"
+    for host, roles in plan["shares"].items():
+        if roles.get("gateway", {}).get("gateway_models"):
+            for option in ("gateway_listen_port", "gateway_metrics_port"):
+                taken[host, roles["gateway"][option]] += 1
+    for (host, port), count in taken.items():
+        if count > 1:
+            yield f"{host}: port {port} is used {count} times"
+
+
+def _all_units(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
+    for host, roles in plan["shares"].items():
+        for unit in roles.get("serve", {}).get("serve_units", []):
+            yield host, unit
+
+
+def _unit(plan: Plan, name: str) -> dict[str, Any] | None:
+    return next((unit for _host, unit in _all_units(plan) if unit["name"] == name), None)
+
+
+def _units(plan: Plan) -> Iterator[str]:
+    """Units and replicas are the same, on the same devices; engine and weights of every unit are in the share."""
+    replicas = {replica["name"]: replica for replica in plan["replicas"]}
+    wanted = {(name, replica["head"]) for name, replica in replicas.items()}
+    units = [(unit["name"], host) for host, unit in _all_units(plan)]
+    # a host that does not answer keeps its last share, with replicas that nobody wants any more
+    surplus = {unit for unit in set(units) - wanted if plan["hosts"][unit[1]]["state"] == "planned"}
+    if surplus or wanted - set(units) or len(units) != len(set(units)):
+        yield f"units {sorted(units)} are not the replicas {sorted(wanted)}"
+        return
+    for host, unit in _all_units(plan):
+        if (unit["name"], host) not in wanted:
+            continue
+        replica, roles = replicas[unit["name"]], plan["shares"][host]
+        if unit["devices"] != [rank["device"] for rank in replica["ranks"]]:
+            yield f"{unit['name']}: the unit's devices are not the replica's"
+        if (unit["address"], unit["port"]) != (replica["address"], replica["port"]):
+            yield f"{unit['name']}: the unit listens elsewhere than the replica"
+        if plan["hosts"][host]["state"] != "planned":
+            continue
+        if not replica["held"] and unit["address"] != plan["hosts"][host]["address"]:
+            yield f"{unit['name']} binds {unit['address']}, and {host} is {plan['hosts'][host]['address']}"
+        if unit["engine_path"] not in [place["path"] for place in roles["engine"]["engine_environments"]]:
+            yield f"{unit['name']}: no engine is installed at {unit['engine_path']}"
+        store = roles["model_store"]
+        stored = [model["path"] for model in store["model_store_models"]] + store["model_store_keep_paths"]
+        if unit["model_path"] not in stored:
+            yield f"{unit['name']}: no weights are at {unit['model_path']}"
+        yield from _accelerator(unit)
+
+
+def _accelerator(unit: Mapping[str, Any]) -> Iterator[str]:
+    """What the CPU build needs, and only it."""
+    cpu = unit["accelerator"] == "cpu"
+    if cpu != ("cpu_kv_gib" in unit) or any(device.startswith("cpu:") != cpu for device in unit["devices"]):
+        yield f"{unit['name']}: accelerator {unit['accelerator']} on {unit['devices']}"
+    if unit["engine_path"].rpartition("/")[2].partition("-")[0] != unit["accelerator"]:
+        yield f"{unit['name']}: {unit['accelerator']} with the engine {unit['engine_path']}"
+    if cpu and len(unit["devices"]) > 1 and "VLLM_CPU_OMP_THREADS_BIND" not in unit["engine_env"]:
+        yield f"{unit['name']}: several CPU ranks without VLLM_CPU_OMP_THREADS_BIND"
+    if cpu and unit["config"]["pipeline_parallel_size"] > 1 and "compilation_config" not in unit["config"]:
+        yield f"{unit['name']}: a pipeline on CPUs without its compilation mode"
+
+
+def _front_door(plan: Plan) -> Iterator[str]:
+    """Every gateway sends to every replica and to nothing else; there is a front door where anything is served."""
+    wanted = {(r["model"], r["name"], r["address"], r["port"]) for r in plan["replicas"]}
+    for name in plan["gateways"]:
+        gateway = plan["shares"].get(name, {}).get("gateway")
+        if gateway is None:
+            yield f"{name} is a gateway without a share"
+            continue
+        models = gateway["gateway_models"]
+        found = [(m["name"], u["replica"], u["address"], u["port"]) for m in models for u in m["upstreams"]]
+        if len(found) != len(set(found)) or set(found) != wanted:
+            yield f"{name} sends to {sorted(found)}, and the replicas are {sorted(wanted)}"
+        if sum(model["default"] for model in models) > 1:
+            yield f"{name} has several default models"
+        if any(upstream["weight"] < 1 for model in models for upstream in model["upstreams"]):
+            yield f"{name} has an upstream without weight"
+    for host, roles in plan["shares"].items():
+        answers = plan["hosts"][host]["state"] == "planned"
+        if answers and host not in plan["gateways"] and roles.get("gateway", {}).get("gateway_models"):
+            yield f"{host} is no gateway and has upstreams"
+        if answers and "serve" in roles and roles["serve"]["serve_gateways"] != plan["gateways"]:
+            yield f"{host}: replicas would be drained at {roles['serve']['serve_gateways']}"
+    if plan["replicas"] and (plan["endpoint"] is None or plan["endpoint"]["host"] not in plan["gateways"]):
+        yield f"the endpoint is {plan['endpoint']}, the gateways {plan['gateways']}"
+
+
+def _memory(plan: Plan) -> Iterator[str]:
+    """The terms add up to the device, the device is one that the fleet has, and the longest request fits."""
+    usable = {device["key"]: device["usable_gib"] for host in plan["hosts"].values() for device in host["devices"]}
+    for model in plan["models"]:
+        for row in model["memory"]:
+            where = f"{model['name']} rank {row['rank']} on {row['device_key']}"
+            if abs(sum(row[term] for term in MEMORY_TERMS) - row["device_gib"]) > ROUNDING_GIB:
+                yield f"{where}: the terms do not add up to {row['device_gib']} GiB"
+            if any(row[term] < 0 for term in MEMORY_TERMS):
+                yield f"{where}: a term is negative"
+            if model["accelerator"] == "cuda" and row["device_gib"] > usable[row["device_key"]] + ROUNDING_GIB:
+                yield f"{where}: takes {row['device_gib']} of {usable[row['device_key']]} GiB"
+            if model["accelerator"] == "cpu" and row["kv_gib"] > usable[row["device_key"]]:
+                yield f"{where}: a KV cache of {row['kv_gib']} GiB where {usable[row['device_key']]} are granted"
+            if row["kv_tokens"] != row["kv_blocks"] * row["block_size"]:
+                yield f"{where}: {row['kv_blocks']} blocks of {row['block_size']} are not {row['kv_tokens']} tokens"
+        if model["memory"] and model["fits_requests"] < 1:
+            yield f"{model['name']}: holds {model['fits_requests']} requests"
+
+
+def _counts(plan: Plan) -> Iterator[str]:
+    """Each model has the replicas that it says, and the plan the highest tier of its models."""
+    counts = Counter(replica["model"] for replica in plan["replicas"])
+    waiting = {item["replica"] for item in plan["held"]} - {replica["name"] for replica in plan["replicas"]}
+    for model in plan["models"]:
+        absent = sum(name.rpartition("-")[0] == model["name"] for name in waiting)
+        if model["replica_count"] != counts[model["name"]] + absent:
+            yield f"{model['name']}: {model['replica_count']} replicas promised, {counts[model['name']]} planned"
+        if model["tier"] == 1 and (model["replica_count"] > 1 or model["tensor_parallel_size"] not in (None, 1)):
+            yield f"{model['name']}: tier 1 with several devices"
+    if plan["tier"] != max((model["tier"] for model in plan["models"]), default=None):
+        yield f"tier {plan['tier']} is not the highest of the models"
+    if sum(model["default"] for model in plan["models"]) != 1:
+        yield "there is not exactly one default model"
+
+
+def _steps(plan: Plan) -> Iterator[str]:
+    """What serves is drained before it is touched, what is started is in the plan, nothing happens out of reach."""
+    drained: set[tuple[str, str]] = set()
+    replicas = {replica["name"]: replica["head"] for replica in plan["replicas"]}
+    for step in plan["steps"]:
+        place = (step["replica"], step["hosts"][0])
+        if plan["hosts"].get(place[1], {}).get("state") != "planned":
+            yield f"step {step['action']} of {step['replica']} on {place[1]}, which is out of reach"
+        if step["action"] == "drain":
+            drained.add(place)
+        if step["live"] and step["action"] in ("stop", "remove") and place not in drained:
+            yield f"{step['replica']} serves on {place[1]} and is not drained before it is gone"
+        if step["action"] in ("start", "restart") and replicas.get(step["replica"]) != place[1]:
+            yield f"{step['replica']} is started on {place[1]}, where the plan does not have it"
+        if step["action"] == "remove" and replicas.get(step["replica"]) == place[1]:
+            yield f"{step['replica']} is removed from {place[1]}, where the plan has it"
+
+
+def _waves(plan: Plan) -> Iterator[str]:
+    """Every reachable host with the role serve is in one wave; restarts of live replicas take turns."""
+    together, serial = plan["waves"]["together"], plan["waves"]["serial"]
+    serving = [
+        host for host, roles in plan["shares"].items() if "serve" in roles and plan["hosts"][host]["state"] == "planned"
+    ]
+    if sorted(together + serial) != sorted(serving):
+        yield f"the waves {together} and {serial} are not the serving hosts {sorted(serving)}"
+    for step in plan["steps"]:
+        if step["live"] and step["action"] == "stop" and step["hosts"][0] not in serial:
+            yield f"{step['replica']} restarts on {step['hosts'][0]}, which takes no turn"
+
+
+def _held(plan: Plan) -> Iterator[str]:
+    held = {item["replica"] for item in plan["held"]}
+    changed = {step["replica"] for step in plan["steps"] if step["action"] != "drain"}
+    for name in sorted(held & changed):
+        yield f"{name} is held and changed"
+    for replica in plan["replicas"]:
+        if replica["held"] != (replica["name"] in held):
+            yield f"{replica['name']}: held is {replica['held']}"
+
+
+def _diff(plan: Plan) -> Iterator[str]:
+    """Every replica is in one part of the difference, and only removed ones are not in the plan."""
+    parts = plan["diff"]
+    names = Counter(name for part in parts.values() for name in part)
+    there = {replica["name"] for replica in plan["replicas"]}
+    twice = sorted(name for name, count in names.items() if count > 1)
+    if twice:
+        yield f"{twice} are in several parts of the difference"
+    if {name for part, members in parts.items() if part != "removed" for name in members} != there:
+        yield "the difference is not about the replicas of the plan"
+    if there & set(parts["removed"]):
+        yield f"{sorted(there & set(parts['removed']))} are removed and there"
+    if plan["steps"] == [] and (parts["added"] or parts["moved"] or parts["restarted"]):
+        yield "something changes without a step"

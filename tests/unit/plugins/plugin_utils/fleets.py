@@ -1,0 +1,160 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small fleets, models and states for the planner's tests. Every plan made here has passed the independent checker."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.gpufleet.serving.plugins.module_utils._model import shape_from_config
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._plan import plan
+from ansible_collections.gpufleet.serving.tests.plan_checker import accept
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+CONTENT = "sha256:" + "ab" * 32
+PUBLIC = {"gateway_public": True}
+
+LLAMA_8B = {
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+}
+LLAMA_70B = LLAMA_8B | {
+    "num_hidden_layers": 80,
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_attention_heads": 64,
+}
+TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 4,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 2048,
+    "torch_dtype": "bfloat16",
+}
+
+
+def shape(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """What the filter gets of a model that ``model_info`` read."""
+    plain = shape_from_config((config or TINY) | changes).to_dict()
+    return {"shape": json.loads(json.dumps(plain)), "content_id": CONTENT, "weight_bytes": None, "error": None}
+
+
+def model(name: str = "tiny", **options: Any) -> dict[str, Any]:
+    """One entry of fleet_models: weights that lie on the hosts, unless the options say otherwise."""
+    return {"name": name, "source": f"/srv/models/{name}", "max_model_len": 1024} | options
+
+
+def host(number: int, groups: str = "gpu_nodes", **words: Any) -> dict[str, Any]:
+    """One host as the inventory describes it, not asked."""
+    described = {
+        "groups": groups.split(),
+        "address": f"10.0.0.{number}",
+        "reachable": None,
+        "facts": None,
+        "fleet_gpus": None,
+        "fleet_cpu_devices": None,
+        "fleet_cpu_kv_gib": None,
+        "fleet_rack": None,
+        "fleet_fabric_interface": None,
+    }
+    return described | words
+
+
+def gpu_host(number: int, key: str = "H100-SXM-80GB", count: int = 8, **words: Any) -> dict[str, Any]:
+    """A host whose GPUs the inventory states."""
+    return host(number, fleet_gpus=[{"model": key, "count": count}], **words)
+
+
+def cpu_host(number: int, devices: int = 2, kv_gib: int = 1, **words: Any) -> dict[str, Any]:
+    return host(number, fleet_cpu_devices=devices, fleet_cpu_kv_gib=kv_gib, **words)
+
+
+def facts(*gpus: dict[str, Any], state: str = "ok", **machine: Any) -> dict[str, Any]:
+    """What ``gpu_info`` returns."""
+    defaults = {
+        "memory_total_bytes": 2**38,
+        "cgroup_memory_limit_bytes": None,
+        "disks": {},
+        "interfaces": [],
+        "default_interface": "eth0",
+        "default_address": "10.9.9.9",
+    }
+    return {"gpus": list(gpus), "state": state, "state_reason": None, "host": defaults | machine}
+
+
+def gpu(index: int, key: str | None = "H100-SXM-80GB", **values: Any) -> dict[str, Any]:
+    """One GPU as a host with a driver tells it."""
+    told = {
+        "index": index,
+        "uuid": f"GPU-{index:08d}",
+        "name": "NVIDIA H100 80GB HBM3",
+        "key": key,
+        "candidates": [key] if key else [],
+        "source": "driver",
+        "memory_mib": 81559,
+        "usable_gib": 79.18,
+        "mig_mode": None,
+        "mig_devices": [],
+        "lost": False,
+    }
+    return told | values
+
+
+def demo(**changes: Any) -> dict[str, Any]:
+    """The inputs of the smallest whole fleet: two CPU hosts with two ranks each, a gateway, one model twice."""
+    inputs = {
+        "models": [model(source="controller:model", tensor_parallel_size=2, replica_count=2)],
+        "hosts": {"node1": cpu_host(11), "node2": cpu_host(12), "gw": host(10, "gateways")},
+        "shapes": {"tiny": shape()},
+        "settings": {"gateway_key_names": ["demo"]},
+    }
+    return inputs | changes
+
+
+def planned(**inputs: Any) -> dict[str, Any]:
+    """The plan of these inputs, accepted by the checker."""
+    return dict(accept(plan(**inputs)))
+
+
+def refusals(**inputs: Any) -> dict[str, dict[str, Any]]:
+    """The refusals of these inputs by code."""
+    return {refusal["code"]: refusal for refusal in planned(**inputs)["refusals"]}
+
+
+def warnings(**inputs: Any) -> dict[str, dict[str, Any]]:
+    """The warnings of an applicable plan by code."""
+    made = planned(**inputs)
+    assert not made["refusals"], made["refusals"]
+    return {warning["code"]: warning for warning in made["warnings"]}
+
+
+def applied(made: dict[str, Any], live: bool = True, silent: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The state of a fleet that a plan was carried out on; of ``silent`` hosts only the plan's copy tells."""
+    hosts = {}
+    for name, roles in made["shares"].items():
+        if name in silent:
+            continue
+        units = roles.get("serve", {}).get("serve_units", [])
+        hosts[name] = {
+            "roles": {role: _recorded(role, options) for role, options in roles.items()},
+            "replicas": {unit["name"]: {"active": live, "live": live} for unit in units},
+        }
+    return {"hosts": hosts, "plan": made}
+
+
+def _recorded(role: str, options: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in options.items() if name != f"{role}_share_id"}
+    return {"share": options[f"{role}_share_id"], "options": kept}
