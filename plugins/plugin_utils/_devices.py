@@ -238,6 +238,7 @@ def _usable_addresses(stated: Any) -> list[str]:
 
 Offer = tuple[list[Kind], list[Device] | None]
 """The kinds of a host's devices, and the devices; None in their place where they cannot be told."""
+NOTHING_TOLD: Offer = ([], None)
 
 
 def _devices(reader: Reader, answer: Reader | None, findings: Findings) -> Offer:
@@ -245,15 +246,10 @@ def _devices(reader: Reader, answer: Reader | None, findings: Findings) -> Offer
     stated = _stated_gpus(reader, findings)
     seen = _seen_gpus(reader.path, answer, findings) if answer else []
     if stated is None or seen is None:
-        return [], None
-    if stated and seen:
-        seen = _agreed(reader.path, stated, seen, findings)
-    elif stated and answer and answer.get("state") in ("no_gpu", "ok"):
-        _refuse_disagreement(reader.path, stated, [], findings)
-        return [], None
-    gpus = seen if seen else [_Gpu(index, None, key, (), None, None, (), False) for index, key in enumerate(stated)]
+        return NOTHING_TOLD
+    gpus = _reconciled(reader.path, stated, seen, answer, findings)
     if gpus is None:
-        return [], None
+        return NOTHING_TOLD
     return _gpu_devices(reader.path, gpus, findings) if gpus else _cpu_devices(reader, findings)
 
 
@@ -339,6 +335,18 @@ def _seen_gpu(reader: Reader) -> _Gpu:
     )
 
 
+def _reconciled(
+    name: str, stated: list[str], seen: list[_Gpu], answer: Reader | None, findings: Findings
+) -> list[_Gpu] | None:
+    """The GPUs of a host, from what the inventory states and what the host answers; None where the two disagree."""
+    if stated and seen:
+        return _agreed(name, stated, seen, findings)
+    if stated and answer and answer.get("state") in ("no_gpu", "ok"):
+        _refuse_disagreement(name, stated, seen, findings)
+        return None
+    return seen or [_Gpu(index, None, key, (), None, None, (), False) for index, key in enumerate(stated)]
+
+
 def _agreed(name: str, stated: list[str], seen: list[_Gpu], findings: Findings) -> list[_Gpu] | None:
     """The boards with the keys that inventory and host agree upon; the inventory decides between candidates."""
     left = Counter(stated)
@@ -375,7 +383,7 @@ def _gpu_devices(name: str, gpus: list[_Gpu], findings: Findings) -> Offer:
     for gpu in sorted(gpus, key=lambda gpu: gpu.index):
         kind = _gpu_kind(name, gpu, findings)
         if kind is None:
-            return [], None
+            return NOTHING_TOLD
         if gpu.sliced:
             _add_slices(name, gpu, kind, kinds, devices, findings)
         else:
@@ -385,7 +393,7 @@ def _gpu_devices(name: str, gpus: list[_Gpu], findings: Findings) -> Offer:
     twice = sorted(device for device, count in ids.items() if count > 1)
     if twice:
         findings.refuse("gpu_state", name, f"tells {listing(twice)} twice", "run nvidia-smi -L on the host")
-        return [], None
+        return NOTHING_TOLD
     return list(kinds.values()), devices
 
 
@@ -456,12 +464,12 @@ def _cpu_devices(reader: Reader, findings: Findings) -> Offer:
                 "for a CPU host give fleet_cpu_kv_gib: the KV cache of each rank in GiB",
                 "or take it out of gpu_nodes",
             )
-        return [], None
+        return NOTHING_TOLD
     if granted != int(granted):
         reader.wrong(
             "fleet_cpu_kv_gib", granted, "a whole number of GiB", "give whole GiB: the engine takes no fractions"
         )
-        return [], None
+        return NOTHING_TOLD
     kind = Kind(f"cpu-{int(granted)}gib", CPU, int(granted) * GIB)
     return [kind], [Device(f"cpu:{index}", index, kind.key) for index in range(count)]
 
