@@ -60,13 +60,14 @@ class Applied:
 
     roles: host -> role -> its options. replicas: the recorded replicas of every host, in natural order of their hosts.
     strays: host -> replicas that are there and stand in no record, as an interrupted run leaves them, and whether they
-    are live. last_hosts: the hosts of the last plan, of which some may have left the inventory.
+    are live. last_hosts: the hosts of the last plan, of which some may have left the inventory, each with the devices
+    that it had (``id``, ``key``, ``usable_gib``).
     """
 
     roles: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     replicas: tuple[AppliedReplica, ...] = ()
     strays: dict[str, dict[str, bool]] = field(default_factory=dict)
-    last_hosts: tuple[str, ...] = ()
+    last_hosts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     last_tier: int | None = None
 
     def on(self, host: str) -> list[AppliedReplica]:
@@ -84,7 +85,7 @@ def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
     previous = Reader({} if value is None else value, "previous", findings)
     last_plan = Reader(previous.mapping("plan"), "the last plan", findings)
     last_shares = last_plan.mapping("shares")
-    last_hosts = sorted(last_plan.mapping("hosts"), key=natural_key)
+    last_hosts = {name: _devices(host) for name, host in sorted(last_plan.mapping("hosts").items(), key=_by_name)}
     hosts = previous.mapping("hosts")
     silent = [name for name in last_hosts if name not in fleet.hosts or not fleet.hosts[name].planned]
     roles: dict[str, dict[str, dict[str, Any]]] = {}
@@ -107,9 +108,24 @@ def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
         roles=roles,
         replicas=tuple(replicas),
         strays=strays,
-        last_hosts=tuple(last_hosts),
+        last_hosts=last_hosts,
         last_tier=last_plan.integer("tier", most=5),
     )
+
+
+def _by_name(item: tuple[str, Any]) -> tuple[tuple[int, int, str], ...]:
+    return natural_key(item[0])
+
+
+def _devices(host: Any) -> list[dict[str, Any]]:
+    """The devices of a host of the last plan, as far as they can be read."""
+    devices = host.get("devices") if isinstance(host, dict) else None
+    wanted = {"id": str, "key": str, "usable_gib": int | float}
+    return [
+        {word: device[word] for word in wanted}
+        for device in (devices if isinstance(devices, list) else [])
+        if isinstance(device, dict) and all(isinstance(device.get(word), kind) for word, kind in wanted.items())
+    ]
 
 
 def _options(part: Any) -> Any:

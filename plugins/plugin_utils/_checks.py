@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ._capacity import FEW_REQUESTS
 from ._devices import LOST, UNREACHABLE, Host
 from ._draft import Draft
-from ._flag_check import check_cpu_pipeline, check_known
+from ._flag_check import check_cpu_pipeline, check_known, warn_of_unreckoned
 from ._text import did_you_mean, gib, listing
 from ._units import model_path
 from ._wishes import Model
@@ -212,6 +212,7 @@ def _flags(draft: Draft) -> None:
     offered = sorted({kind.accelerator for kind in draft.fleet.kinds.values()}, reverse=True)
     for model in draft.models:
         choice = draft.choices.get(model.name)
+        warn_of_unreckoned(model, draft.findings)
         if choice:
             check_cpu_pipeline(model, choice.best.layout, choice.best.kind.accelerator, draft.findings)
         if choice or offered:

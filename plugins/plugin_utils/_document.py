@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._capacity import Fit
-from ._devices import Host
+from ._devices import UNREACHABLE, Host
 from ._draft import Draft, replica_name
 from ._findings import Finding
 from ._layout import model_tier
@@ -136,24 +136,26 @@ def _hosts(draft: Draft, change: Transition, shares: Mapping[str, Any]) -> dict[
 
 
 def _host(draft: Draft, host: Host, used: set[str], roles: list[str]) -> dict[str, Any]:
-    kinds = draft.fleet.kinds
     return {
         "accelerator": draft.fleet.accelerator(host),
         "address": host.address,
-        "devices": [
-            {
-                "free": device.id not in used,
-                "id": device.id,
-                "key": device.key,
-                "usable_gib": rounded_gib(kinds[device.key].memory_bytes),
-            }
-            for device in host.devices
-        ],
+        "devices": [{"free": device["id"] not in used, **device} for device in _devices(draft, host)],
         "failure_domain": host.failure_domain,
         "groups": sorted(host.groups),
         "roles": roles,
         "state": host.state,
     }
+
+
+def _devices(draft: Draft, host: Host) -> list[dict[str, Any]]:
+    """The devices of a host; of one that does not answer, those of the last plan."""
+    if host.state == UNREACHABLE:
+        return draft.applied.last_hosts.get(host.name, [])
+    kinds = draft.fleet.kinds
+    return [
+        {"id": device.id, "key": device.key, "usable_gib": rounded_gib(kinds[device.key].memory_bytes)}
+        for device in host.devices
+    ]
 
 
 def _model(draft: Draft, model: Model) -> dict[str, Any]:
@@ -216,8 +218,7 @@ def _memory(fit: Fit, stage: RankMemory) -> dict[str, Any]:
 def _replica(draft: Draft, name: str, placed: Placed, held: bool) -> dict[str, Any]:
     config = placed.unit["config"]
     tensor, pipeline = config.get("tensor_parallel_size", 1), config.get("pipeline_parallel_size", 1)
-    host = draft.fleet.hosts.get(placed.host)
-    indexes = {device.id: device.index for device in host.devices} if host else {}
+    indexes = _indexes(draft, placed.host)
     return {
         "address": placed.unit["address"],
         "executor": executor(Layout(tensor, pipeline)),
@@ -239,3 +240,11 @@ def _replica(draft: Draft, name: str, placed: Placed, held: bool) -> dict[str, A
             for rank, device in enumerate(placed.unit["devices"])
         ],
     }
+
+
+def _indexes(draft: Draft, name: str) -> dict[str, int]:
+    """The index of each device of a host by its id."""
+    host = draft.fleet.hosts[name]
+    if host.state == UNREACHABLE:
+        return {device["id"]: index for index, device in enumerate(_devices(draft, host))}
+    return {device.id: device.index for device in host.devices}

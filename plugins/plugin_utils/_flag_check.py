@@ -12,12 +12,33 @@ from ._memory import Layout
 from ._owned import OWNED_FLAGS
 from ._wishes import Model, Settings
 
+UNRECKONED_FLAGS = frozenset(
+    {
+        "cpu_offload_gb",
+        "enable_lora",
+        "kv_cache_memory_bytes",
+        "num_gpu_blocks_override",
+        "spec_model",
+        "speculative_config",
+    }
+)
+"""Flags that change what memory is used for, which the planner does not follow."""
+
 
 def check_known(model: Model, accelerator: str, settings: Settings, findings: Findings) -> None:
-    """Refuses flags that the engine's version does not know."""
+    """Refuses flags that the engine's version does not know, and a version whose flags nobody has recorded."""
     variant = CPU if accelerator == CPU else CUDA
     version = settings.engine_versions[variant]
-    known = _engine_flags.known(variant, version)
+    try:
+        known = _engine_flags.known(variant, version)
+    except _engine_flags.UnrecordedEngine as error:
+        findings.refuse(
+            "unknown_engine_version",
+            f"fleet_engine_versions.{variant}",
+            str(error),
+            f"use {' or '.join(_engine_flags.recorded(variant))}",
+        )
+        return
     for flag in sorted(set(model.engine_args) - known - set(OWNED_FLAGS)):
         guess = _engine_flags.nearest(flag, variant, version)
         findings.refuse(
@@ -25,6 +46,17 @@ def check_known(model: Model, accelerator: str, settings: Settings, findings: Fi
             f"{model.name}: engine_args.{flag}",
             f"is no flag of vLLM {version} ({variant})",
             f"did you mean {guess}?" if guess else "vllm serve --help=all names them all",
+        )
+
+
+def warn_of_unreckoned(model: Model, findings: Findings) -> None:
+    """Names flags under which the planned memory is not what the engine will use."""
+    for flag in sorted(UNRECKONED_FLAGS & set(model.engine_args)):
+        findings.warn(
+            "memory_not_reckoned",
+            f"{model.name}: engine_args.{flag}",
+            "changes what memory is used for, and the plan's figures leave it out",
+            "watch the first start: the engine logs the KV cache that it got",
         )
 
 

@@ -56,21 +56,22 @@ class Choice:
         return replicas_wanted(self.model, self.best.requests)
 
 
-def context_length(model: Model, shape: ModelShape, findings: Findings) -> int:
-    """The longest request, in tokens: as wished, else what the model was made for."""
+def context_length(model: Model, shape: ModelShape, findings: Findings) -> int | None:
+    """The longest request, in tokens: as wished, else what the model was made for; None where the wish is refused."""
     longest = shape.max_position_embeddings
     if model.max_model_len is None or model.max_model_len <= longest:
         return model.max_model_len or longest
     stretched = model.engine_env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1" or "hf_overrides" in model.engine_args
-    if not stretched:
-        findings.refuse(
-            "context_too_long",
-            model.name,
-            f"max_model_len is {model.max_model_len}, and the model was made for {longest} tokens",
-            f"set max_model_len to {longest} at most",
-            "or stretch its positions with engine_args: {hf_overrides: ...}",
-        )
-    return model.max_model_len
+    if stretched:
+        return model.max_model_len
+    findings.refuse(
+        "context_too_long",
+        model.name,
+        f"max_model_len is {model.max_model_len}, and the model was made for {longest} tokens",
+        f"set max_model_len to {longest} at most",
+        "or stretch its positions with engine_args: {hf_overrides: ...}",
+    )
+    return None
 
 
 def check_wished_layout(model: Model, shape: ModelShape, fleet: Fleet, findings: Findings) -> bool:
@@ -119,7 +120,8 @@ def choose(
     """The layout of a model on the free devices of ``space``; None where it was refused."""
     shape = as_served(checkpoint, model)
     max_model_len = context_length(model, shape, findings)
-    if not fleet.kinds or not check_wished_layout(model, shape, fleet, findings):
+    possible = check_wished_layout(model, shape, fleet, findings)
+    if max_model_len is None or not possible or not fleet.kinds:
         return None
     candidates = _candidates(model, shape, fleet, max_model_len)
     if not candidates:
@@ -242,12 +244,13 @@ def _refuse_tier(model: Model, fitting: list[Fit], settings: Settings, fleet: Fl
 def _refuse_world(model: Model, shape: ModelShape, fleet: Fleet, findings: Findings) -> None:
     """The wished sizes take more devices than any one host has."""
     most, host = max((len(host.devices), host.name) for host in fleet.planned("gpu_nodes"))
+    sliced = ", and MIG slices cannot work together" if any(kind.sliced for kind in fleet.kinds.values()) else ""
     only_cpu = all(kind.accelerator == CPU for kind in fleet.kinds.values())
     wish = Layout(model.tensor_parallel_size or 1, model.pipeline_parallel_size or 1)
     findings.refuse(
         "cpu_ranks" if only_cpu else "not_enough_devices",
         model.name,
-        f"{wish} takes {wish.world} devices of one kind in one host, and the largest host ({host}) has {most}; "
+        f"{wish} takes {wish.world} devices of one kind in one host, and the largest host ({host}) has {most}{sliced}; "
         + MULTI_HOST,
         *([f"set fleet_cpu_devices to {wish.world} on a host with the cores for it"] if only_cpu else []),
         "lower tensor_parallel_size or pipeline_parallel_size, or set them to auto",

@@ -257,7 +257,7 @@ def graphs_bytes(model: Model, layout: Layout) -> int:
 
 
 def scheduler_batch(model: Model, kind: Kind, layout: Layout, max_model_len: int) -> Batch:
-    """The scheduler's limits: those wished for, else the engine's defaults by device.
+    """The scheduler's limits: those wished for, else the engine's defaults by device, twice that for throughput.
 
     Source: vLLM 0.33, engine/arg_utils.py get_batch_defaults, in the API server's column.
     """
@@ -269,8 +269,9 @@ def scheduler_batch(model: Model, kind: Kind, layout: Layout, max_model_len: int
         default = Batch(8192, 1024)
     else:
         default = Batch(2048, 256)
-    sequences = model.max_num_seqs or default.sequences
-    return Batch(model.max_num_batched_tokens or min(default.tokens, sequences * max_model_len), sequences)
+    scale = 2 if model.engine_args.get("performance_mode") == "throughput" else 1
+    sequences = model.max_num_seqs or default.sequences * scale
+    return Batch(model.max_num_batched_tokens or min(default.tokens * scale, sequences * max_model_len), sequences)
 
 
 def page_bytes(shape: ModelShape, tensor_parallel_size: int, block_tokens: int, item_bytes: int) -> int:

@@ -18,7 +18,6 @@ OWN_WORDS = {
     "pp": "pipeline_parallel_size",
     "dp": "data_parallel_size",
     "device_memory_utilization": "gpu_memory_utilization",
-    "q": "quantization",
 }
 """Further names of flags that are options of the model."""
 
@@ -46,13 +45,10 @@ OWNED_FLAGS = {
     **dict.fromkeys(
         (
             "nnodes",
-            "n",
             "node_rank",
-            "r",
             "master_addr",
             "master_port",
             "headless",
-            "device",
             "device_ids",
             "data_parallel_size_local",
             "data_parallel_rank",
@@ -63,6 +59,11 @@ OWNED_FLAGS = {
             "data_parallel_hybrid_lb",
             "data_parallel_external_lb",
             "data_parallel_multi_port_external_lb",
+            "data_parallel_supervisor_port",
+            "decode_context_parallel_size",
+            "prefill_context_parallel_size",
+            "grpc",
+            "grpc_port",
             "api_server_count",
             "download_dir",
             "root_path",
@@ -71,7 +72,6 @@ OWNED_FLAGS = {
         PLANNED,
     ),
     "model": MODEL_OPTION.format("source"),
-    "model_tag": MODEL_OPTION.format("source"),
     "tokenizer_revision": MODEL_OPTION.format("revision"),
     "code_revision": MODEL_OPTION.format("revision"),
     "host": "set fleet_address or fleet_fabric_interface on the host",
@@ -82,6 +82,7 @@ OWNED_FLAGS = {
     "ssl_keyfile": "set gateway_tls: the gateway is the one end of TLS",
     "ssl_certfile": "set gateway_tls: the gateway is the one end of TLS",
     "ssl_ca_certs": "set gateway_tls: the gateway is the one end of TLS",
+    "ssl_ciphers": "set gateway_tls: the gateway is the one end of TLS",
     "ssl_cert_reqs": "set gateway_tls: the gateway is the one end of TLS",
     "enable_ssl_refresh": "set gateway_tls: the gateway is the one end of TLS",
 }

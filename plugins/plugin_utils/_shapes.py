@@ -106,9 +106,7 @@ def _checked(reader: Reader, findings: Findings) -> ModelShape | None:
     values |= {name: reader.integer(name, default, least=0) for name, default in OPTIONAL_COUNTS.items()}
     values |= {name: reader.flag(name, default) for name, default in FLAGS.items()}
     for name, choices in (("architecture", FAMILIES), ("dtype", DTYPE_BYTES)):
-        values[name] = (
-            reader.choice(name, choices, next(iter(choices))) if _needed(reader, name, reader.get(name)) else ""
-        )
+        values[name] = _needed(reader, name, reader.choice(name, choices, ""))
     values |= {name: reader.text(name, default, pattern="(?s).*") for name, default in WORDS.items()}
     values |= _quantization(reader)
     return ModelShape(**values) if len(findings.refusals) == before else None

@@ -97,7 +97,7 @@ def transition(
     """What of ``target`` can be put in force at once, and what is held."""
     reachable = frozenset(reachable)
     former = _former(target, applied)
-    held = {} if allow_restart else _held(target, former)
+    held = {} if allow_restart else _held(target, former, reachable)
     in_force = {name: placed for name, placed in target.items() if name not in held}
     for name in held:
         if name in former:
@@ -126,12 +126,15 @@ def _closeness(replica: AppliedReplica, target: Mapping[str, Placed]) -> tuple[b
     return (planned is not None and planned.host == replica.host, replica.live)
 
 
-def _held(target: Mapping[str, Placed], former: Mapping[str, AppliedReplica]) -> dict[str, Held]:
+def _held(
+    target: Mapping[str, Placed], former: Mapping[str, AppliedReplica], reachable: frozenset[str]
+) -> dict[str, Held]:
     """Live replicas that would change, and then, again and again, whatever needs what a held one keeps."""
+    live = {name: before for name, before in former.items() if before.live and before.host in reachable}
     held = {
-        name: Held(name, _why_held(former[name], placed))
-        for name, placed in target.items()
-        if name in former and former[name].live and (former[name].host, former[name].unit) != (placed.host, placed.unit)
+        name: Held(name, f"it serves, and {difference(before, target[name])}")
+        for name, before in live.items()
+        if name in target and (before.host, before.unit) != (target[name].host, target[name].unit)
     }
     wanted = {need: name for name, placed in target.items() for need in placed.needs}
     pending = list(held)
@@ -143,10 +146,6 @@ def _held(target: Mapping[str, Placed], former: Mapping[str, AppliedReplica]) ->
                 held[waiting] = Held(waiting, f"waits for {thing} of {host}, which {holder} keeps")
                 pending.append(waiting)
     return held
-
-
-def _why_held(before: AppliedReplica, after: Placed) -> str:
-    return f"it serves, and {difference(before, after)}"
 
 
 def difference(before: AppliedReplica, after: Placed) -> str:
