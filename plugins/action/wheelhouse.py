@@ -33,6 +33,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Fetch, or in check mode tell whether there is anything to fetch."""
         _validated, arguments = self.validate_argument_spec(ARGUMENTS)
         folder = Path(arguments["path"])
         result = {"path": str(folder), "changed": not (folder / COMPLETE).exists()}

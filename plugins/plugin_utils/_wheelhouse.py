@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A wheelhouse: a folder with exactly the wheels that a lock names, fetched by pip for hosts of another Python.
 
-pip fetches, not uv, because pip alone can fetch without installing and reads the operator's sources (mirrors, folders of
-wheels) from its configuration. It saves nothing before the end of a call, so it is called for a few wheels at a time: an
-interrupted fetch goes on where it was.
+pip fetches, not uv, because pip alone can fetch without installing and reads the operator's sources (mirrors, folders
+of wheels) from its configuration. It saves nothing before the end of a call, so it is called for a few wheels at a
+time: an interrupted fetch goes on where it was.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ OLDEST_GLIBC = (2, 5)
 LEGACY_PLATFORMS = ("manylinux2014", "manylinux2010", "manylinux1", "linux")
 """Names of platforms from before PEP 600."""
 
-_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+_REQUIREMENT = re.compile(
+    rf"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(?P<hashes>(?:(?:\s|\\\n)+{_HASH.pattern})+)\s*"
+)
 
 
 class FetchError(Exception):
@@ -69,20 +71,19 @@ def parse_lock(text: str) -> list[Requirement]:
     for lines in re.split(r"(?<!\\)\n", text):
         if not lines.strip() or lines.startswith("#"):
             continue
-        match, hashes = _REQUIREMENT.match(lines), _HASH.findall(lines)
-        if match is None or not hashes or lines[match.end() :].replace("\\\n", " ").split() != [
-            f"--hash=sha256:{digest}" for digest in hashes
-        ]:
+        match = _REQUIREMENT.fullmatch(lines)
+        if match is None:
             raise ValueError(f"a lock has lines of the form name==version --hash=sha256:...; this is none: {lines!r}")
-        requirements.append(Requirement(match["name"], match["version"], frozenset(hashes), lines + "\n"))
+        hashes = frozenset(_HASH.findall(match["hashes"]))
+        requirements.append(Requirement(match["name"], match["version"], hashes, f"{lines}\n"))
     return requirements
 
 
 def platforms(machine: str, glibc: str) -> list[str]:
     """The platform tags that a Linux host takes, best first: pip derives none from another.
 
-    >>> platforms("x86_64", "2.6")
-    ['manylinux_2_6_x86_64', 'manylinux_2_5_x86_64', 'manylinux2014_x86_64', 'manylinux2010_x86_64', 'manylinux1_x86_64', 'linux_x86_64']
+    >>> platforms("x86_64", "2.6")[:3]
+    ['manylinux_2_6_x86_64', 'manylinux_2_5_x86_64', 'manylinux2014_x86_64']
     """
     major, minor = (int(part) for part in glibc.split("."))
     numbered = [f"manylinux_{major}_{older}" for older in range(minor, OLDEST_GLIBC[1] - 1, -1)]
@@ -91,7 +92,7 @@ def platforms(machine: str, glibc: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Pip:
-    """pip on the controller, fetching for hosts with this Python (``3.11``), machine (``x86_64``) and glibc (``2.34``)."""
+    """pip on the controller, fetching for hosts of a Python (``3.11``), machine (``x86_64``) and glibc (``2.34``)."""
 
     command: Sequence[str]
     python_version: str
@@ -122,9 +123,9 @@ class Pip:
             try:
                 done = subprocess.run(arguments, capture_output=True, text=True, timeout=self.timeout_s, check=False)
             except OSError as error:
-                raise FetchError(f"{self.command[0]} cannot be run: {error}. Name pip's command in engine_pip.") from error
+                raise FetchError(f"{self.command[0]} cannot be run: {error}. Name pip in engine_pip.") from error
             except subprocess.TimeoutExpired as error:
-                raise FetchError(f"pip did not end within {self.timeout_s:.0f} s. Run again: what it has is kept.") from error
+                raise FetchError(f"pip took more than {self.timeout_s:.0f} s. Run again: it goes on there.") from error
         if done.returncode != 0:
             raise FetchError(explain(requirements, done.stderr, list(self.command)))
 
@@ -138,10 +139,10 @@ def explain(requirements: Sequence[Requirement], stderr: str, command: Sequence[
     local = [requirement for requirement in requirements if requirement.is_local]
     if local:
         return (
-            f"{said}\nNo public index has {_some(local)}. Set engine_torch_cpu_index to an index that has it and that the"
-            " controller reaches, or put its wheel into a folder that pip's find-links names."
+            f"{said}\nNo public index has {_some(local)}. Set engine_torch_cpu_index to an index that has it and that"
+            " the controller reaches, or put its wheel into a folder that pip's find-links names."
         )
-    return f"{said}\nLook at the sources that pip is configured for (pip config list), then run again: what is fetched is kept."
+    return f"{said}\nLook at pip's sources (pip config list), then run again: it goes on where it was."
 
 
 def fetch(
@@ -149,8 +150,9 @@ def fetch(
 ) -> bool:
     """Bring a wheelhouse to its lock. Tells whether anything was missing.
 
-    Wheels with a local version are looked for where pip already looks, and only if they are not there at ``local_index``
-    too: an index that cannot be reached harms nobody who has the wheel. Raises FetchError, ValueError for a bad lock.
+    Wheels with a local version are looked for where pip already looks, and only if they are not there at
+    ``local_index`` too: an index that cannot be reached harms nobody who has the wheel. Raises FetchError, and
+    ValueError for a bad lock.
     """
     requirements = parse_lock(lock)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +177,7 @@ def fetch(
 
 
 def missing_from(folder: Path, requirements: Sequence[Requirement]) -> list[Requirement]:
-    """The requirements that no wheel in a folder satisfies. Wheels that satisfy none, as half-written ones, are deleted."""
+    """The requirements that no wheel in a folder satisfies. A wheel that satisfies none, as half a one, is deleted."""
     wanted = frozenset().union(*(requirement.hashes for requirement in requirements))
     present = set()
     for wheel in folder.glob("*.whl"):

@@ -9,8 +9,8 @@
     make_locks.py --check                      change nothing, fail when a lock is not what uv makes of locks.toml
     make_locks.py -- --find-links /my/wheels   the rest goes to uv: further sources, such as one that has torch+cpu
 
-uv resolves for one Python on one platform at a time, wheels only, so a lock has no environment markers (pip would evaluate
-those for the controller's Python instead of the host's) and holds the hashes of just the wheels that such a host can take.
+uv resolves for one Python on one platform at a time, wheels only. So a lock has no environment markers, which pip would
+evaluate for the controller's Python instead of the host's, and the hashes of just those wheels that a host can take.
 """
 
 from __future__ import annotations
@@ -62,9 +62,20 @@ def environments(text: str) -> Iterator[Environment]:
 
 
 def compile_command(environment: Environment, folder: Path, sources: list[str]) -> list[str]:
-    """The call of uv that resolves an environment into ``folder``/pylock.toml, from ``wishes.in`` and ``overrides.txt`` there."""
+    """The call of uv that resolves an environment from the files in ``folder``, into pylock.toml there."""
     return [
-        *("uv", "pip", "compile", "--quiet", "--no-config", "--generate-hashes", "--format", "pylock.toml"),
+        *(
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--no-config",
+            "--generate-hashes",
+            "--format",
+            "pylock.toml",
+        ),
         *("--python-version", environment.python, "--python-platform", environment.platform),
         *("--only-binary", ":all:", "--override", str(folder / "overrides.txt")),
         *("--constraints", str(folder / "constraints.txt")),
@@ -91,7 +102,8 @@ def resolve(environment: Environment, sources: list[str], kept: list[str]) -> Ma
 
 def render(environment: Environment, resolved: Mapping[str, object]) -> str:
     """The lock in the form that pip and uv both read."""
-    lines = [f"# {environment.name} for Python {environment.python} on {environment.platform}, by tests/engine/make_locks.py"]
+    target = f"{environment.name} for Python {environment.python} on {environment.platform}"
+    lines = [f"# {target}, by tests/engine/make_locks.py"]
     for package in resolved["packages"]:
         hashes = sorted(f"--hash=sha256:{wheel['hashes']['sha256']}" for wheel in package["wheels"])
         lines.append(" \\\n    ".join([f"{package['name']}=={package['version']}", *hashes]))
@@ -99,6 +111,7 @@ def render(environment: Environment, resolved: Mapping[str, object]) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Make or check every lock. Exit code 1: --check found one that differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upgrade", action="store_true")
     parser.add_argument("--check", action="store_true")
@@ -120,4 +133,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except subprocess.CalledProcessError:
+        # uv has said why
+        sys.exit(2)

@@ -1,0 +1,45 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which flags each pinned engine knows.
+
+A flag is written as a key of vLLM's YAML configuration in underscores: ``max_model_len``, not ``--max-model-len``. The
+negation of a switch (``--no-enable-log-deltas``) is no flag of its own: in YAML it is the switch with the value false.
+"""
+
+from __future__ import annotations
+
+from ._engine_flag_lists import RECORDED
+from ._text import nearest as nearest_word
+
+
+class UnrecordedEngine(LookupError):
+    """There is no list of flags for an engine; the text names those that there are lists for."""
+
+
+def normalised(flag: str) -> str:
+    """A flag in the spelling of this module.
+
+    >>> normalised("--max-model-len")
+    'max_model_len'
+    """
+    return flag.strip().lstrip("-").replace("-", "_")
+
+
+def recorded(variant: str) -> list[str]:
+    """The versions of a variant (``cpu``, ``cuda``) that flags are recorded for."""
+    return sorted(name.removeprefix(f"{variant}-") for name in RECORDED if name.startswith(f"{variant}-"))
+
+
+def known(variant: str, version: str) -> frozenset[str]:
+    """The flags of ``vllm serve`` in a variant (``cpu``, ``cuda``) and a version. Raises UnrecordedEngine."""
+    try:
+        return RECORDED[f"{variant}-{version}"]
+    except KeyError:
+        versions = ", ".join(recorded(variant)) or "none"
+        raise UnrecordedEngine(f"no flags are recorded for vLLM {version} ({variant}); known: {versions}") from None
+
+
+def nearest(flag: str, variant: str, version: str) -> str | None:
+    """The known flag that was probably meant by an unknown one, or None. Raises UnrecordedEngine."""
+    return nearest_word(normalised(flag), known(variant, version))
