@@ -18,7 +18,7 @@ from .http import Request, Response, json_response
 
 # The API key guards these prefixes alone, as in the real engine.
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
-_OPEN = {"/tokenize": {"tokens": []}, "/docs": {}, "/openapi.json": {}, "/invocations": {}}
+_OPEN: dict[str, dict[str, Any]] = {"/tokenize": {"tokens": []}, "/docs": {}, "/openapi.json": {}, "/invocations": {}}
 
 
 class BadRequest(Exception):

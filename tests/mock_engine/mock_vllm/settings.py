@@ -145,7 +145,7 @@ def read_behaviour(environment: Mapping[str, str]) -> Behaviour:
     Raises:
         SettingsError: a variable that the mock does not know.
     """
-    known = {field.name: type(field.default) for field in fields(Behaviour)}
+    known: dict[str, type] = {field.name: type(field.default) for field in fields(Behaviour)}
     given = {name[5:].lower(): value for name, value in environment.items() if name.startswith("MOCK_")}
     unknown = sorted(set(given) - set(known))
     if unknown:

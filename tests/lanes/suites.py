@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a lane: its suites one after another, each to its end, whatever the others did.
+
+    suites.py check | test | soak          a lane
+    suites.py lint molecule-gateway ...    some suites by name
+    suites.py                              the names
+
+At the end stand the time and result of each suite, what was skipped and why, and how many passed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LANES = Path(__file__).resolve().parent
+
+# Scenarios that the newest ansible-core drives where there is a Python for it.
+ON_NEWEST_CORE = {"fleet"}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A command whose exit status is its result.
+
+    ``core`` names the environment that it runs in: ``2.19``, ``2.21``, or ``newest``, which is 2.21 where there is a
+    Python for that.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    lanes: frozenset[str]
+    core: str = "2.19"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a suite; ``reason`` says why one was skipped."""
+
+    suite: str
+    result: str
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class Skipped(Exception):
+    """The suite cannot run here; the text says why."""
+
+
+def all_suites() -> list[Suite]:
+    """Every suite, in the order in which a lane runs them: what fails fastest comes first."""
+    check, test, soak = frozenset({"check", "test"}), frozenset({"test"}), frozenset({"soak"})
+    scenarios = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+    scenarios.sort(key=lambda name: name in ON_NEWEST_CORE)
+    return [
+        Suite("lint", ("tests/lanes/lint",), check),
+        Suite("unit", ("pytest", "-q", "-n", "auto"), check),
+        Suite("sanity", ("tests/lanes/ansible_test", "sanity", "--requirements"), test),
+        Suite("sanity-2.21", ("tests/lanes/ansible_test", "sanity", "--requirements"), test, core="2.21"),
+        Suite("unit-2.21", ("tests/lanes/ansible_test", "units"), test, core="2.21"),
+        Suite("build", ("tests/lanes/build",), test),
+        *(
+            Suite(
+                f"molecule-{name}",
+                ("tests/lanes/molecule", "test", "-s", name),
+                test,
+                core="newest" if name in ON_NEWEST_CORE else "2.19",
+            )
+            for name in scenarios
+        ),
+        Suite("soak-unit", ("pytest", "-q", "-n", "auto", "--hypothesis-profile=soak", "tests/unit"), soak),
+    ]
+
+
+def environment(core: str) -> Path:
+    """The virtual environment for an ansible-core, made first where it is not there.
+
+    Raises:
+        Skipped: no Python on this machine runs that ansible-core.
+        subprocess.CalledProcessError: the environment could not be made.
+    """
+    if core == "newest":
+        try:
+            return environment("2.21")
+        except Skipped:
+            return environment("2.19")
+    if core == "2.19":
+        return ROOT / ".venv"
+    newer = subprocess.run([LANES / "newer_python"], capture_output=True, text=True, check=False)
+    if newer.returncode != 0:
+        raise Skipped(f"no Python 3.12 or newer here, which ansible-core {core} needs")
+    folder = ROOT / ".venvs" / f"core-{core}"
+    lock = ROOT / "requirements" / f"core-{core}.txt"
+    subprocess.run([LANES / "venv", folder, lock, newer.stdout.strip()], check=True)
+    return folder
+
+
+def run(suite: Suite) -> Outcome:
+    """Run one suite; its output goes where ours goes."""
+    print(f"\n=== {suite.name}", flush=True)
+    begun = time.monotonic()
+    try:
+        venv = environment(suite.core)
+    except Skipped as reason:
+        print(f"skipped: {reason}", flush=True)
+        return Outcome(suite.name, "skipped", reason=str(reason))
+    except subprocess.CalledProcessError as error:
+        print(f"failed: {error}", flush=True)
+        return Outcome(suite.name, "failed", time.monotonic() - begun)
+    variables = {
+        "VENV": str(venv),
+        "PATH": os.pathsep.join([str(ROOT / "tests/hosts/bin"), str(venv / "bin"), os.environ["PATH"]]),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+        "ANSIBLE_INJECT_FACT_VARS": "false",
+    }
+    try:
+        subprocess.run(suite.command, cwd=ROOT, env=os.environ | variables, stdin=subprocess.DEVNULL, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"failed: {error}", flush=True)
+        return Outcome(suite.name, "failed", time.monotonic() - begun)
+    return Outcome(suite.name, "passed", time.monotonic() - begun)
+
+
+def choose(words: Sequence[str], suites: Iterable[Suite]) -> list[Suite]:
+    """Pick the suites of a lane or those named.
+
+    Raises:
+        SystemExit: a word that is neither.
+    """
+    suites = list(suites)
+    known = {suite.name for suite in suites} | {lane for suite in suites for lane in suite.lanes}
+    if not words or not known.issuperset(words):
+        names = "\n  ".join(f"{suite.name:24} {' '.join(sorted(suite.lanes))}" for suite in suites)
+        sys.exit(f"usage: {sys.argv[0]} LANE | SUITE...\n  {names}")
+    return [suite for suite in suites if suite.name in words or suite.lanes.intersection(words)]
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The table of times and results, and the line that counts them."""
+    rows = [f"{o.suite:24} {o.result:8} {o.seconds:5.0f} s  {o.reason}".rstrip() for o in outcomes]
+    rows.append(f"{'':24} {'':8} {sum(o.seconds for o in outcomes):5.0f} s")
+    counts = {result: sum(o.result == result for o in outcomes) for result in ("passed", "failed", "skipped")}
+    closing = f"{counts['passed']} passed, {counts['failed']} failed"
+    if counts["skipped"]:
+        closing += f", {counts['skipped']} skipped"
+    return "\n".join(["", *rows, "", closing])
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the suites that the words name; returns the exit status."""
+    outcomes = [run(suite) for suite in choose(words, all_suites())]
+    print(summary(outcomes), flush=True)
+    return 1 if any(outcome.result == "failed" for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
