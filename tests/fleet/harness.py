@@ -145,6 +145,12 @@ def snapshot(hosts: list[str]) -> dict[str, str]:
     return {host: shell(host, LOOK, check=False) for host in hosts}
 
 
+def difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, list[str]]:
+    """The lines in which two snapshots differ, by host; empty where nothing changed."""
+    changes = {host: sorted(set(before[host].splitlines()) ^ set(after[host].splitlines())) for host in before}
+    return {host: lines for host, lines in changes.items() if lines}
+
+
 def main_pid(host: str, replica: str) -> int:
     return int(shell(host, f"systemctl show --property=MainPID --value gpufleet-{replica}.service"))
 
