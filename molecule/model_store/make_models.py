@@ -20,8 +20,6 @@ def main(directory: Path) -> None:
     (sharded / "additional_chat_templates/rag.jinja").write_text("{{ messages }}")
     write_checkpoint(directory / "on-host")
     write_checkpoint(directory / "another", shards=4)
-    pickled = write_checkpoint(directory / "pickled")
-    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
 
 
 if __name__ == "__main__":

@@ -187,7 +187,11 @@ GIB = 2**30
 
 
 def wanted_models(models: list[dict], contents: dict) -> list[WantedModel]:
-    """Return the models that come from the controller. Raises ContentError for files that cannot be such."""
+    """Return the models that come from the controller. Raises ContentError for paths and files that cannot be such."""
+    sent = [model for model in models if model["source_kind"] == "controller"]
+    for model in sent:
+        if not os.path.isabs(model["path"]):
+            raise ContentError(f"model {model['name']}: its path {model['path']} must begin with /")
     files = {identity: _records(identity, entries) for identity, entries in contents.items()}
     return [
         WantedModel(
@@ -197,8 +201,7 @@ def wanted_models(models: list[dict], contents: dict) -> list[WantedModel]:
             source=model["source"],
             files=files.get(model["content_id"]),
         )
-        for model in models
-        if model["source_kind"] == "controller"
+        for model in sent
     ]
 
 

@@ -103,6 +103,10 @@ FAILURES = {
         lambda model: {"models": [{"name": "tiny", "path": "/x", "source": "/y"}]},
         "source_kind is controller but all of the following are missing: content_id found in models",
     ),
+    "a path from nowhere": (
+        lambda model: {"models": [{**model["models"][0], "path": "models/tiny"}]},
+        "model tiny: its path models/tiny must begin with /",
+    ),
     "contents of another form": (
         lambda model: {**model, "contents": {"sha256:0": [{"path": "a"}]}},
         "contents of sha256:0: a list of path, size and sha256 is needed",
