@@ -148,9 +148,8 @@ def bootstrap(root: Path, codename: str, sources: list[Source]) -> None:
         str(root),
         sources[0].uri,
     )
-    script = "\n".join([CUSTOMISE.read_text()])
     lines = "\n".join(source.line() for source in sources)
-    run("chroot", str(root), "/bin/sh", "-euc", script, "customise", lines, " ".join(FETCHED))
+    run("chroot", str(root), "/bin/sh", "-euc", CUSTOMISE.read_text(), "customise", lines, " ".join(FETCHED))
 
 
 def import_image(root: Path, name: str) -> None:
