@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._devices import Fleet
 from ._findings import Findings
+from ._fleet import Fleet
 from ._memory import Layout
 from ._reading import Reader
 from ._text import natural_key

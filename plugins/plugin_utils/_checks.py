@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ._capacity import FEW_REQUESTS
-from ._devices import LOST, UNREACHABLE, Host
 from ._draft import Draft
 from ._flag_check import check_cpu_pipeline, check_known, warn_of_unreckoned
+from ._fleet import LOST, REFUSED, UNREACHABLE, Host
 from ._text import did_you_mean, gib, listing
 from ._units import model_path
 from ._wishes import Model
@@ -37,12 +37,14 @@ def check(draft: Draft) -> None:
 def _no_devices(draft: Draft) -> None:
     """Some host must offer a device. One that was refused has been told why already."""
     servers = [host for host in draft.fleet.hosts.values() if "gpu_nodes" in host.groups]
-    if servers and not draft.fleet.kinds and all(host.state in (UNREACHABLE, LOST) for host in servers):
+    if servers and not draft.fleet.kinds and not any(host.state == REFUSED for host in servers):
+        reached = any(host.planned for host in servers)
         draft.findings.refuse(
             "no_devices",
             "gpu_nodes",
-            f"has {listing(host.name for host in servers)}, and none of them can be reached",
-            "bring one back",
+            f"has {listing(host.name for host in servers)}, and none of them "
+            + ("has a device that can be used" if reached else "can be reached"),
+            "add a host with GPUs, or one with fleet_cpu_kv_gib" if reached else "bring one back",
         )
 
 
@@ -153,6 +155,16 @@ def _ports(draft: Draft) -> None:
                 f"is {port}, and so is fleet_engine_port, on a host that is gateway and engine at once",
                 "give the gateway another port, or the engines another block (8000 by default)",
             )
+        for host in gateways or engines:
+            held = [replica.name for replica in draft.applied.on(host.name) if replica.live and replica.port == port]
+            if held and not settings.allow_restart:
+                draft.findings.refuse(
+                    "port_clash",
+                    name,
+                    f"is {port}, where {listing(held)} serves on {host.name}",
+                    "give the gateway another port",
+                    "or say fleet_allow_restart=true, to have the replica restarted on another",
+                )
 
 
 def _front_door(draft: Draft) -> None:
@@ -242,10 +254,10 @@ def _workload(draft: Draft, model: Model) -> None:
         draft.findings.warn(
             "few_requests",
             model.name,
-            f"no workload is stated, and the fewest devices that do hold {held} of its longest requests at once",
+            f"no workload is stated, and what is planned holds {held} of its longest requests at once",
             "state workload: {concurrent_requests: ...}, and more devices are used where they are needed",
         )
-    if workload.requests_per_second is not None and workload.concurrent_requests is None:
+    if workload.requests_per_second and workload.concurrent_requests is None and model.replica_count is None:
         draft.findings.warn(
             "rate_not_used",
             model.name,

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._capacity import Fit
-from ._devices import UNREACHABLE, Host
 from ._draft import Draft, replica_name
 from ._findings import Finding
+from ._fleet import UNREACHABLE, Host
 from ._layout import model_tier
 from ._memory import Layout, RankMemory
 from ._share import Bill, build, digest

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ._applied import Applied, AppliedReplica
-from ._devices import Fleet
 from ._findings import Findings
+from ._fleet import Fleet
 from ._layout import Choice
 from ._placement import Seat
 from ._shapes import Weights

@@ -45,7 +45,8 @@ def held(plan: Plan) -> str:
     for item in plan["held"]:
         lines += _wrapped(f"{item['replica']}: {item['reason']}", "  ")
     remedies = dict.fromkeys(item["remedy"] for item in plan["held"])
-    lines += [f"  -> {remedy}" for remedy in remedies]
+    for remedy in remedies:
+        lines += _wrapped(f"-> {remedy}", "  ")
     return "\n".join(lines)
 
 

@@ -16,8 +16,9 @@ from ..module_utils import _gpu_catalogue
 from ..module_utils._model import ModelShape, ShardingError
 from ..module_utils._quantization import FP8
 from ._capacity import Fit, fit, meets_workload, replicas_wanted
-from ._devices import CPU, CUDA, Fleet, Kind
+from ._devices import CPU, CUDA, Kind
 from ._findings import Findings
+from ._fleet import Fleet
 from ._memory import Layout, as_served
 from ._parallelism import layouts, tensor_sizes, why_not_pipeline, why_not_tensor
 from ._placement import Space

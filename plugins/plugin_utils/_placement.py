@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ._capacity import Fit
-from ._devices import Device, Fleet
+from ._devices import Device
+from ._fleet import Fleet
 
 LAST_PORT = 65535
 
@@ -41,10 +42,6 @@ class Space:
                 self._free[device.key].setdefault(host.name, []).append(device)
         self._order = {key: list(hosts) for key, hosts in self._free.items()}
 
-    def most(self, key: str) -> int:
-        """The most free devices of a kind in one host."""
-        return max(map(len, self._free[key].values()), default=0)
-
     def slots(self, fit: Fit, enough: int) -> int:
         """Replicas that the free devices take, counted up to ``enough``."""
         world, found = fit.layout.world, 0
@@ -63,7 +60,7 @@ class Space:
     def has_room(self, host: str, fit: Fit) -> bool:
         devices = self._free[fit.kind.key].get(host, ())
         enough = len(devices) >= fit.layout.world and self._by_memory(host, fit) != 0
-        return enough and self._lowest_port(host) is not None
+        return enough and self._port(host) is not None
 
     def search(self, fit: Fit) -> Iterator[str]:
         """Hosts with room for one more, each for as long as it has room.
@@ -86,21 +83,21 @@ class Space:
         """
         free = self._free[fit.kind.key][host]
         taken = tuple(devices if devices is not None else free[: fit.layout.world])
-        if port is None or not self.port_is_free(host, port):
-            port = self._lowest_port(host) or LAST_PORT
+        listens = self._port(host, port)
+        assert listens is not None, f"{host} has no room"
         self._free[fit.kind.key][host] = [device for device in free if device not in taken]
         memory = self._memory[host]
         if memory is not None:
             self._memory[host] = memory - fit.memory.host_bytes
-        self._ports.setdefault(host, set()).add(port)
-        return Seat(host, taken, port, fit)
+        self._ports.setdefault(host, set()).add(listens)
+        return Seat(host, taken, listens, fit)
 
-    def port_is_free(self, host: str, port: int) -> bool:
-        return self._first_port <= port <= LAST_PORT and port not in self._ports.get(host, ())
-
-    def _lowest_port(self, host: str) -> int | None:
-        taken = self._ports.get(host, set())
-        return next((port for port in range(self._first_port, LAST_PORT + 1) if port not in taken), None)
+    def _port(self, host: str, wished: int | None = None) -> int | None:
+        """The wished port if it is free and in the engines' block, else the lowest that is; None where none is."""
+        block, taken = range(self._first_port, LAST_PORT + 1), self._ports.get(host, set())
+        if wished in block and wished not in taken:
+            return wished
+        return next((port for port in block if port not in taken), None)
 
 
 def keep(space: Space, fits: Iterable[Fit], host: str, device_ids: Sequence[str], port: int) -> Seat | None:

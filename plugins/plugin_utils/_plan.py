@@ -14,10 +14,10 @@ from typing import Any
 
 from ._applied import read_applied
 from ._checks import check
-from ._devices import read_fleet
 from ._document import document
 from ._draft import Draft
 from ._findings import Findings
+from ._fleet import read_fleet
 from ._reading import plain
 from ._seating import seat_all
 from ._shapes import read_shapes

@@ -129,11 +129,9 @@ class Reader:
         self.wrong(key, value, wanted)
         return default
 
-    def integer_or_auto(self, key: str, least: int = 1) -> int | None:
-        """A whole number, or None for ``auto`` (the default)."""
-        if self._values.get(key) == "auto":
-            return None
-        return self.integer(key, least=least)
+    def integer_or_auto(self, key: str, most: int = LARGEST_NUMBER) -> int | None:
+        """A whole number from 1, or None for ``auto`` (the default)."""
+        return None if self._values.get(key) == "auto" else self.integer(key, most=most)
 
     def number(
         self, key: str, default: float | None = None, above: float = 0.0, most: float = math.inf

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 
 from ._applied import AppliedReplica
 from ._capacity import Fit
-from ._devices import UNREACHABLE
 from ._draft import Draft, replica_name
 from ._findings import Findings
+from ._fleet import UNREACHABLE
 from ._layout import AppliedLayouts, choose
 from ._memory import Layout
 from ._placement import Seat, Space, keep
@@ -59,8 +59,9 @@ def _applied_layouts(draft: Draft) -> dict[str, AppliedLayouts]:
     found: dict[str, set[tuple[Layout, str]]] = {}
     for replica in draft.applied.replicas:
         host = draft.fleet.hosts.get(replica.host)
-        kinds = {device.key for device in host.devices if device.id in replica.devices} if host else set()
-        found.setdefault(replica.model, set()).update((replica.layout, kind) for kind in kinds)
+        for device in host.devices if host else ():
+            if device.id in replica.devices or str(device.index) in replica.devices:
+                found.setdefault(replica.model, set()).add((replica.layout, device.key))
     return {model: frozenset(layouts) for model, layouts in found.items()}
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._applied import ROLES, Applied
-from ._devices import UNREACHABLE, Fleet
+from ._fleet import UNREACHABLE, Fleet
 from ._shapes import Weights
 from ._steps import Placed
 from ._text import natural_key

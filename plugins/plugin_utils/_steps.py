@@ -17,7 +17,11 @@ from typing import Any
 from ._applied import Applied, AppliedReplica
 from ._text import natural_key
 
-RESTART_REMEDY = "say fleet_allow_restart=true, or do it with a rolling update"
+RESTART_REMEDY = "say fleet_allow_restart=true: it is then drained, and restarted one failure domain after another"
+
+
+MOST_DIFFERENCES = 3
+"""Changed settings that one sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +156,18 @@ def difference(before: AppliedReplica, after: Placed) -> str:
     """What is another than before, in words."""
     if before.host != after.host:
         return f"it would move from {before.host} to {after.host}"
-    changes = list(_differences(before.unit, after.unit, ""))
-    return "its unit would change: " + (
-        "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
-    )
+    changes = list(_differences(before.unit, after.unit))
+    more = f"; and {len(changes) - MOST_DIFFERENCES} more" if len(changes) > MOST_DIFFERENCES else ""
+    return f"its unit would change: {'; '.join(changes[:MOST_DIFFERENCES])}{more}"
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     for key in sorted(set(before) | set(after)):
         old, new = before.get(key), after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, "")
+            yield from _differences(old, new)
         elif old != new:
-            yield f"{prefix}{key} from {_value(old)} to {_value(new)}"
+            yield f"{key} from {_value(old)} to {_value(new)}"
 
 
 def _value(value: Any) -> str:
@@ -202,7 +205,13 @@ def steps(change: Transition, failure_domains: Mapping[str, str]) -> list[Change
     for name, placed in change.in_force.items():
         if name in change.former and not change.moved(name):
             continue
-        start = Change("start", name, placed.host, False, "is new" if name not in change.former else "moves here")
+        start = Change(
+            "start",
+            name,
+            placed.host,
+            False,
+            "is new" if name not in change.former else f"comes from {change.former[name].host}",
+        )
         (late if kept_until_restart & set(placed.needs) else order).append(start)
     for name, placed in change.in_force.items():
         if change.changed(name) and not change.moved(name) and not change.former[name].live:
@@ -222,7 +231,7 @@ def _interrupts(change: Transition, name: str) -> bool:
 
 def _removals(leftovers: Iterable[AppliedReplica], change: Transition) -> Iterator[Change]:
     for left in leftovers:
-        reason = "moves away" if left.name in change.in_force else "is no longer planned"
+        reason = "is planned elsewhere" if left.name in change.in_force else "is no longer planned"
         if left.live:
             yield Change("drain", left.name, left.host, True, reason)
         yield Change("remove", left.name, left.host, left.live, reason)

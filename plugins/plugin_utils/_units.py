@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ._devices import CPU, CUDA, Fleet
+from ._devices import CPU, CUDA
+from ._fleet import Fleet
 from ._layout import Choice
 from ._memory import Layout
 from ._placement import Seat

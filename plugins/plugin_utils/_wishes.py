@@ -32,6 +32,9 @@ PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 REVISION = re.compile(r"[0-9a-f]{40}")
 CONTROLLER_PREFIX = "controller:"
+MOST_RANKS = 1024
+"""Ranks along one axis that anybody could mean; the largest deployments have a few dozen."""
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 MODEL_OPTIONS = frozenset(
@@ -290,8 +293,8 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
             requests_per_second=workload.number("requests_per_second"),
         ),
         replica_count=reader.integer_or_auto("replica_count"),
-        tensor_parallel_size=reader.integer_or_auto("tensor_parallel_size"),
-        pipeline_parallel_size=reader.integer_or_auto("pipeline_parallel_size"),
+        tensor_parallel_size=reader.integer_or_auto("tensor_parallel_size", most=MOST_RANKS),
+        pipeline_parallel_size=reader.integer_or_auto("pipeline_parallel_size", most=MOST_RANKS),
         distributed_executor_backend=_executor(reader, findings),
         gpu_memory_utilization=reader.number("gpu_memory_utilization", most=1.0),
         max_num_seqs=reader.integer("max_num_seqs"),
@@ -443,7 +446,7 @@ def _engine_env(reader: Reader, findings: Findings) -> dict[str, str]:
                 "looks like a secret, and engine_env is written into the plan and onto the hosts for all to read",
                 "leave it out: weights come from the model store, and engines need no token",
             )
-        elif isinstance(value, dict | list) or value is None or "\n" in str(value):
+        elif isinstance(value, dict | list) or value is None or CONTROL_CHARACTER.search(str(value)):
             reader.wrong(f"engine_env.{name}", value, "text on one line")
         else:
             found[name] = str(value).lower() if isinstance(value, bool) else str(value)

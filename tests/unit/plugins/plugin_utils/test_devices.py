@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import (
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import Device
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._findings import Findings
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._fleet import (
     LOST,
     PLANNED,
     REFUSED,
     UNREACHABLE,
-    Device,
     read_fleet,
 )
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._findings import Findings
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._text import GIB
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Settings
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import (
@@ -88,6 +88,12 @@ def test_a_gpu_in_mig_mode_without_slices_is_named():
     assert codes == ["mig_without_slices"]
 
 
+@pytest.mark.parametrize("broken", [{"memory_mib": None}, {"uuid": None}])
+def test_a_slice_of_which_nothing_is_told_is_refused(broken):
+    found, codes = only(told(gpu(0, mig_mode=True, mig_devices=[SLICES[0] | broken])))
+    assert (found.state, codes) == (REFUSED, ["unknown_gpu"])
+
+
 def test_a_bare_host_is_planned_by_pci_id_and_index():
     bare = gpu(0, uuid=None, source="pci", usable_gib=None, memory_mib=None)
     found, codes = only(told(bare, state="no_driver"))
@@ -117,6 +123,11 @@ def test_a_host_whose_driver_does_not_work_is_not_planned(state):
     assert (refusal.code, refusal.subject) == ("gpu_state", "h")
     assert state in refusal.reason
     assert len(refusal.remedies) == 2
+
+
+def test_an_unknown_gpu_that_is_too_old_is_refused_by_what_its_driver_tells():
+    _found, codes = only(told(gpu(0, None, name="Tesla K80", usable_gib=11.0, compute_capability="3.7")))
+    assert codes == ["gpu_too_old"]
 
 
 def test_one_lost_gpu_makes_the_state_of_the_host():
@@ -258,6 +269,8 @@ def test_an_engine_must_be_able_to_bind_the_address(address):
 def test_two_names_for_one_machine_are_found_out():
     _found, findings = fleet({"a": gpu_host(1), "b": gpu_host(1)})
     assert [(refusal.code, refusal.subject) for refusal in findings.refusals] == [("same_host_twice", "a, b")]
+    _found, findings = fleet({"a": gpu_host(1, reachable=False), "b": gpu_host(1)}, lost_hosts=("a",))
+    assert findings.refusals == []
     _found, findings = fleet({"a": told(gpu(0), address="10.0.0.1"), "b": told(gpu(0), address="10.0.0.2")})
     assert [refusal.code for refusal in findings.refusals] == ["same_host_twice"]
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._explain import endpoint, held, refusals, table
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._plan import plan
@@ -14,7 +15,9 @@ from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils import
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-RUNS = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = int(os.environ.get("GPUFLEET_EXAMPLES", "60"))
+"""Examples of each property: a few in the quick lane, thousands in a long one."""
+RUNS = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 JUNK = st.recursive(
     st.none()
@@ -202,7 +205,7 @@ def one_thing_wrong(draw):
     return inputs
 
 
-@settings(RUNS, max_examples=600)
+@settings(RUNS, max_examples=4 * EXAMPLES)
 @given(inputs=one_thing_wrong())
 def test_junk_anywhere_inside_good_input_gives_a_plan_or_a_refusal(inputs):
     made = accept(plan(**inputs))

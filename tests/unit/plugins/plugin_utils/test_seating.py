@@ -76,6 +76,15 @@ def test_a_block_of_ports_that_begins_at_the_gateways_is_refused(setting):
     assert "port_clash" not in refusals(hosts=servers(1) | {"gw": host(9, "gateways")}, **clash)
 
 
+def test_the_gateway_cannot_take_the_port_of_a_replica_that_serves():
+    models, hosts = [model("small", replica_count=2)], servers(1)
+    asked = {"models": models, "hosts": hosts, "shapes": SHAPES, "previous": applied(make(models, hosts))}
+    moved = PUBLIC | {"gateway_port": 8001}
+    assert "small-1 serves on gpu1" in refusals(**asked, settings=moved)["port_clash"]["reason"]
+    allowed = planned(**asked, settings=moved | {"allow_restart": True})
+    assert [replica["port"] for replica in allowed["replicas"]] == [8000, 8002]
+
+
 def test_a_host_without_free_ports_takes_no_more():
     assert "not_enough_devices" in refusals(
         models=[model("small", replica_count=3)],
@@ -237,6 +246,7 @@ def test_a_host_that_left_the_inventory_is_named_and_its_replicas_move():
     ("hosts", "code"),
     [
         (silent(servers(1), "gpu1"), "no_devices"),
+        ({"gpu1": host(1, facts=facts(gpu(0, mig_mode=True)), reachable=True)}, "no_devices"),
         (silent(servers(1) | {"gw": host(9, "gateways")}, "gw"), "no_gateway"),
     ],
 )

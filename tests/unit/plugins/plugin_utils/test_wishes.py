@@ -116,6 +116,8 @@ BAD = [
     ({"source": "a/b"}, "revision_missing", ".revision", "40 hexadecimal digits"),
     ({"source": "a/b", "revision": "main"}, "revision_missing", ".revision", "40 hexadecimal digits"),
     ({"replica_count": 0}, "bad_value", ".replica_count", "from 1"),
+    ({"tensor_parallel_size": 10**12}, "bad_value", ".tensor_parallel_size", "from 1 to 1024"),
+    ({"engine_env": {"A": "x\x00"}}, "bad_value", ".engine_env.A", "text"),
     ({"replica_count": "two"}, "bad_value", ".replica_count", "from 1"),
     ({"max_model_len": "8k"}, "bad_value", ".max_model_len", "whole number"),
     ({"gpu_memory_utilization": 92}, "bad_value", ".gpu_memory_utilization", "at most 1"),
