@@ -26,6 +26,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Take the lock or give it back; the result is the module's."""
         super().run(tmp, task_vars)
         # a task runs in a child of the process that is the run
         arguments = {"owner": owner(), "controller": controller(), "pid": os.getppid()} | self._task.args

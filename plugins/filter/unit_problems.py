@@ -15,4 +15,5 @@ class FilterModule:
     """The filter by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """For Ansible's loader."""
         return {"unit_problems": unit_problems}

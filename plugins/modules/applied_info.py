@@ -250,6 +250,7 @@ def read_applied(reader: AppliedReader, with_plan: bool) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "plan": {"type": "bool", "default": False},

@@ -111,6 +111,7 @@ def wait_for_idle(
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "address": {"type": "str", "required": True},

@@ -189,6 +189,7 @@ def _is_final(status: int | None) -> bool:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "unit": {"type": "str", "required": True},

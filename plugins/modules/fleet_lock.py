@@ -133,6 +133,7 @@ class Holder:
     since: int
 
     def is_same_run(self, other: Holder) -> bool:
+        """Whether both are one run, whatever it does just now."""
         return (self.owner, self.controller, self.pid) == (other.owner, other.controller, other.pid)
 
     def describe(self, now: int) -> str:
@@ -184,6 +185,7 @@ class LockFile:
         draft.replace(self.path)
 
     def remove(self) -> None:
+        """Leave nobody the holder."""
         self.path.unlink()
 
 
@@ -241,6 +243,7 @@ def answer(lock: LockFile, run: Holder, note: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -19,7 +19,7 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # what needs no quoting in a unit file
 PATH = re.compile(r"/[A-Za-z0-9._/+@=:,-]*")
 # each unit has folders of its own in these places
-PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - looked for, not used
 # flags of `vllm serve` that other options of the unit or of the role set
 OWNED_ARGUMENTS = {
     "compilation_config",

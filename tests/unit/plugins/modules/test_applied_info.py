@@ -64,7 +64,11 @@ def systemd(**states):
     def run(command):
         units = command[command.index("--") + 1 :]
         told = [states.get(unit, ("inactive", "dead", 0)) for unit in units]
-        return 0, "\n".join(STATE.format(unit=u, active=a, sub=s, pid=p) for u, (a, s, p) in zip(units, told)), ""
+        return (
+            0,
+            "\n".join(STATE.format(unit=u, active=a, sub=s, pid=p) for u, (a, s, p) in zip(units, told, strict=True)),
+            "",
+        )
 
     return run
 

@@ -98,7 +98,7 @@ def test_settings_are_the_words_of_the_engine_with_dashes():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"enable_prefix_caching": False}, {"enable-prefix-caching": False}),
+        ({"enable_prefix_caching": False}, {"no-enable-prefix-caching": True}),
         ({"enable-auto-tool-choice": True}, {"enable-auto-tool-choice": True}),
         ({"allowed_origins": ["https://a", "https://b"]}, {"allowed-origins": ["https://a", "https://b"]}),
         ({"speculative_config": {"num_speculative_tokens": 3}}, {"speculative-config": {"num_speculative_tokens": 3}}),
