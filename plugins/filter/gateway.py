@@ -15,4 +15,5 @@ class FilterModule:
     """The filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """What Ansible asks for."""
         return {"gateway_faults": _gateway.gateway_faults}

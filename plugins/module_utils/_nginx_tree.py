@@ -24,10 +24,11 @@ import shutil
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Protocol, Tuple
+from typing import Callable, Protocol
 
 from ansible_collections.gpufleet.serving.plugins.module_utils._systemd import Run
 
@@ -39,7 +40,7 @@ PROBE_FILE = "probe"
 
 ID_DIGITS = 12
 LOCK_SECONDS = 120.0
-RELOAD_SECONDS = 30.0
+RELOAD_SECONDS = 15.0
 PROBE_SECONDS = 2.0
 PROBE_INTERVAL_SECONDS = 0.1
 SETTLED_PROBES = 5
@@ -68,6 +69,7 @@ class TreeFile:
 
     @property
     def mode(self) -> int:
+        """Its permissions."""
         return 0o600 if self.secret else 0o644
 
 
@@ -75,10 +77,11 @@ class TreeFile:
 class Tree:
     """Files by name, in which FOLDER_MARK stands for the folder they lie in."""
 
-    files: Tuple[TreeFile, ...]
+    files: tuple[TreeFile, ...]
 
     @classmethod
     def of(cls, files: Iterable[TreeFile]) -> Tree:
+        """The tree of these files, whatever their order."""
         return cls(tuple(sorted(files, key=lambda file: file.name)))
 
     @property
@@ -89,6 +92,7 @@ class Tree:
 
     @property
     def probe(self) -> str:
+        """The URL where a running nginx tells the folder of the tree that it has."""
         return next(file.content.strip() for file in self.files if file.name == PROBE_FILE)
 
     def marked(self, servers: Iterable[str], down: bool) -> Tree:
@@ -96,7 +100,7 @@ class Tree:
         wanted = frozenset(servers)
         return Tree(tuple(replace(file, content=mark_servers(file.content, wanted, down)) for file in self.files))
 
-    def servers(self) -> List[str]:
+    def servers(self) -> list[str]:
         """Every upstream server, as "address:port", sorted."""
         return sorted({match.group("address") for file in self.files for match in SERVER_LINE.finditer(file.content)})
 
@@ -112,19 +116,19 @@ def mark_servers(text: str, servers: Iterable[str], down: bool) -> str:
     return SERVER_LINE.sub(marked, text)
 
 
-def staged_configuration(main: str, site_files: Iterable[Path], live: Path, staged: Optional[Path]) -> str:
+def staged_configuration(main: str, site_files: Iterable[Path], live: Path, staged: Path | None) -> str:
     """nginx's main file with its include of conf.d written out and the folder ``staged`` in the place of ``live``.
 
     ``staged`` None leaves ``live`` out. Line numbers stay, so that nginx's words about the rest lead to the right line.
     """
     named = {path: str(path) for path in site_files}
-    named[live] = "%s/*.conf" % staged if staged else ""
-    includes = " ".join("include %s;" % named[path] for path in sorted(named) if named[path])
+    named[live] = f"{staged}/*.conf" if staged else ""
+    includes = " ".join(f"include {named[path]};" for path in sorted(named) if named[path])
     text, count = SITE_INCLUDE.subn(lambda match: match.group("indent") + includes, main, count=1)
     if not count:
         raise TreeError(
-            "nginx.conf does not include %s: nothing of ours would ever be read. Add the line "
-            "'include %s;' to its http block." % (live.parent, live.parent / "*.conf")
+            f"nginx.conf does not include {live.parent}: nothing of ours would ever be read. Add the line "
+            f"'include {live.parent}/*.conf;' to its http block."
         )
     return text
 
@@ -132,7 +136,7 @@ def staged_configuration(main: str, site_files: Iterable[Path], live: Path, stag
 class Server(Protocol):
     """The nginx of a host."""
 
-    def test(self, configuration: Path) -> Optional[str]:
+    def test(self, configuration: Path) -> str | None:
         """None when nginx accepts the file, else nginx's words."""
 
     def running(self) -> bool:
@@ -141,18 +145,18 @@ class Server(Protocol):
     def reload(self) -> None:
         """Ask nginx to read its settings anew; raises TreeError when it could not be asked."""
 
-    def told(self, probe: str) -> Optional[str]:
+    def told(self, probe: str) -> str | None:
         """The folder of the tree that nginx tells at ``probe``; None when nothing of that kind answers."""
 
 
 class SystemNginx:
     """The distribution's nginx under systemd. ``binary``: its path; None where nginx is not installed (any more)."""
 
-    def __init__(self, run: Run, binary: Optional[str]) -> None:
+    def __init__(self, run: Run, binary: str | None) -> None:
         self._run = run
         self._binary = binary
 
-    def test(self, configuration: Path) -> Optional[str]:
+    def test(self, configuration: Path) -> str | None:
         if self._binary is None:
             return None
         status, _, words = self._run([self._binary, "-t", "-q", "-c", str(configuration)])
@@ -164,9 +168,9 @@ class SystemNginx:
     def reload(self) -> None:
         status, _, words = self._run(["systemctl", "reload", "nginx.service"])
         if status != 0:
-            raise TreeError("'systemctl reload nginx.service' failed: %s" % words.strip())
+            raise TreeError(f"'systemctl reload nginx.service' failed: {words.strip()}")
 
-    def told(self, probe: str) -> Optional[str]:
+    def told(self, probe: str) -> str | None:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(probe, timeout=PROBE_SECONDS) as answer:
@@ -191,7 +195,7 @@ class TreeKeeper:
         try:
             if not eventually(lambda: _try_lock(descriptor), timeout_s):
                 raise TreeError(
-                    "another run has held %s for %.0f s. Wait for it to end, then run again." % (self.root, timeout_s)
+                    f"another run has held {self.root} for {timeout_s:.0f} s. Wait for it to end, then run again."
                 )
             yield
         finally:
@@ -205,7 +209,7 @@ class TreeKeeper:
         """Whether anything of ours lies there, an interrupted run's leavings included."""
         return self.live.exists() or self.trees.exists()
 
-    def in_force(self) -> Optional[Tree]:
+    def in_force(self) -> Tree | None:
         """The tree that the include names, as it lies there; None when there is none."""
         folder = self._folder_in_force()
         if folder is None or not folder.is_dir():
@@ -227,21 +231,23 @@ class TreeKeeper:
             self._switch(self._include(tree))
         try:
             reloaded = self._take_up(tree.probe, str(self.folder(tree)), force=changed)
-        except TreeError:
+        except TreeError as error:
             self._take_back(before)
-            raise
-        self._prune(keep=self.folder(tree))
+            raise TreeError(f"{error} The configuration of before was put back.") from error
+        finally:
+            self._prune()
         return changed or reloaded
 
     def remove(self) -> bool:
         """Take everything of ours away and return whether there was anything."""
         if not self.exists():
             return False
-        if self.live.exists():
+        included = self.live.exists()
+        if included:
             self._test(None, ())
             self.live.unlink()
         for probe in sorted({path.read_text().strip() for path in self.trees.glob("*/" + PROBE_FILE)}):
-            self._take_up(probe, None)
+            self._take_up(probe, None, force=included)
         shutil.rmtree(self.trees, ignore_errors=True)
         return True
 
@@ -263,7 +269,7 @@ class TreeKeeper:
                 shutil.rmtree(folder)
             raise
 
-    def _test(self, staged: Optional[Path], files: Iterable[TreeFile]) -> None:
+    def _test(self, staged: Path | None, files: Iterable[TreeFile]) -> None:
         main = (self.root / "nginx.conf").read_text()
         text = staged_configuration(main, self.live.parent.glob("*.conf"), self.live, staged)
         # beside nginx.conf, so that the site's relative includes lead where they always do
@@ -279,7 +285,7 @@ class TreeKeeper:
         self.live.parent.mkdir(exist_ok=True)
         write_file(self.live, include, 0o644)
 
-    def _take_back(self, before: Optional[str]) -> None:
+    def _take_back(self, before: str | None) -> None:
         if before is None:
             self.live.unlink()
         else:
@@ -287,7 +293,7 @@ class TreeKeeper:
         with suppress(TreeError):
             self.nginx.reload()
 
-    def _take_up(self, probe: str, wanted: Optional[str], force: bool = False) -> bool:
+    def _take_up(self, probe: str, wanted: str | None, force: bool = False) -> bool:
         """Have a running nginx take up what lies there, if it has not or under ``force``; return whether it was told.
 
         ``wanted``: the folder that it then tells at ``probe``; None when nothing of ours shall answer there any more.
@@ -297,25 +303,25 @@ class TreeKeeper:
         self.nginx.reload()
         if not eventually(lambda: self._settled(probe, wanted), RELOAD_SECONDS):
             raise TreeError(
-                "nginx was reloaded and after %.0f s still did not run the new configuration (%s should tell %s and "
-                "tells %s), so that was taken back. The last lines of nginx's error log say why; a port that another "
-                "program holds is the usual reason." % (RELOAD_SECONDS, probe, wanted, self.nginx.told(probe))
+                f"{RELOAD_SECONDS:.0f} s after a reload nginx still does not run the new configuration: {probe} should "
+                f"tell {wanted} and tells {self.nginx.told(probe)}. The last lines of nginx's error log say why; the "
+                "usual reason is a port that another program holds."
             )
         return True
 
-    def _settled(self, probe: str, wanted: Optional[str]) -> bool:
+    def _settled(self, probe: str, wanted: str | None) -> bool:
         for _ in range(SETTLED_PROBES):
             if self.nginx.told(probe) != wanted:
                 return False
             time.sleep(PROBE_INTERVAL_SECONDS)
         return True
 
-    def _prune(self, keep: Path) -> None:
+    def _prune(self) -> None:
         for folder in self.trees.iterdir():
-            if folder != keep:
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder != self._folder_in_force():
+                shutil.rmtree(folder)
 
-    def _folder_in_force(self) -> Optional[Path]:
+    def _folder_in_force(self) -> Path | None:
         if not self.live.exists():
             return None
         match = TREE_INCLUDE.search(self.live.read_text())
@@ -324,11 +330,11 @@ class TreeKeeper:
     def _include(self, tree: Tree) -> str:
         return (
             "# Managed by gpufleet.serving: names the tree of files that is in force.\n"
-            "include %s/*.conf;\n" % self.folder(tree)
+            f"include {self.folder(tree)}/*.conf;\n"
         )
 
 
-def differences(before: Optional[Tree], after: Optional[Tree]) -> List[Dict[str, str]]:
+def differences(before: Tree | None, after: Tree | None) -> list[dict[str, str]]:
     """What changes from one tree to another, file by file, as Ansible's diff; of secret files only that they change."""
     old = {file.name: file for file in before.files} if before else {}
     new = {file.name: file for file in after.files} if after else {}
@@ -344,15 +350,15 @@ def differences(before: Optional[Tree], after: Optional[Tree]) -> List[Dict[str,
     ]
 
 
-def _shown(file: Optional[TreeFile], which: str = "") -> str:
+def _shown(file: TreeFile | None, which: str = "") -> str:
     if file is None:
         return ""
-    return "(%ssecret, not shown)\n" % which if file.secret else file.content
+    return f"({which}secret, not shown)\n" if file.secret else file.content
 
 
 def without_secrets(words: str, files: Iterable[TreeFile]) -> str:
     """nginx's words without what it quotes from secret files."""
-    secret = ["/%s:" % file.name for file in files if file.secret]
+    secret = [f"/{file.name}:" for file in files if file.secret]
     return "\n".join(
         re.sub(r'"[^"]*"|\'[^\']*\'', '"(hidden)"', line) if any(name in line for name in secret) else line
         for line in words.splitlines()

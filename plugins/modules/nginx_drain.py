@@ -56,6 +56,8 @@ servers:
   sample: ["10.0.0.11:8000"]
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.serving.plugins.module_utils._nginx_tree import (
     SystemNginx,
@@ -65,7 +67,7 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._nginx_tree impor
 )
 
 
-def drain(module: AnsibleModule) -> dict:
+def drain(module: AnsibleModule) -> dict[str, Any]:
     """Set the marks and return the module's answer."""
     keeper = TreeKeeper(SystemNginx(module.run_command, module.get_bin_path("nginx", opt_dirs=["/usr/sbin"])))
     nothing = {"changed": False, "servers": []}
@@ -76,13 +78,16 @@ def drain(module: AnsibleModule) -> dict:
         if before is None:
             return nothing
         after = before.marked(module.params["servers"], module.params["state"] == "down")
-        answer = {"servers": [server for server in before.servers() if server in module.params["servers"]]}
+        answer: dict[str, Any] = {
+            "servers": [server for server in before.servers() if server in module.params["servers"]]
+        }
         if module._diff:
             answer["diff"] = differences(before, after)
         return dict(answer, changed=before != after if module.check_mode else keeper.put(after))
 
 
 def main() -> None:
+    """Run as Ansible runs it."""
     module = AnsibleModule(
         argument_spec={
             "servers": {"type": "list", "elements": "str", "required": True},

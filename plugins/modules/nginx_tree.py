@@ -97,6 +97,8 @@ folder:
   sample: /etc/nginx/gpufleet/3f8a0c5be912
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.serving.plugins.module_utils._nginx_tree import (
     PROBE_FILE,
@@ -112,7 +114,7 @@ FILE = {"name": {"type": "str", "required": True}, "content": {"type": "str", "r
 SECRET_FILE = dict(FILE, content=dict(FILE["content"], no_log=True))
 
 
-def wanted_tree(params) -> Tree:
+def wanted_tree(params: dict[str, Any]) -> Tree:
     """The tree that the options describe; raises TreeError for names that are no file names or stand there twice."""
     files = [TreeFile(file["name"], file["content"]) for file in params["files"]]
     files += [TreeFile(file["name"], file["content"], secret=True) for file in params["secret_files"]]
@@ -120,17 +122,17 @@ def wanted_tree(params) -> Tree:
     names = [file.name for file in files]
     for name in names:
         if "/" in name or name.startswith(".") or names.count(name) > 1:
-            raise TreeError("'%s' must be the name of one file, without a folder and not '%s'." % (name, PROBE_FILE))
+            raise TreeError(f"'{name}' must be the name of one file, without a folder and not '{PROBE_FILE}'.")
     return Tree.of(files)
 
 
-def keep(module: AnsibleModule) -> dict:
+def keep(module: AnsibleModule) -> dict[str, Any]:
     """Bring about what the options say and return the module's answer."""
     tree = wanted_tree(module.params) if module.params["state"] == "present" else None
     binary = module.get_bin_path("nginx", opt_dirs=["/usr/sbin"])
     keeper = TreeKeeper(SystemNginx(module.run_command, binary))
     before = keeper.in_force()
-    answer = {"folder": str(keeper.folder(tree))} if tree else {}
+    answer: dict[str, Any] = {"folder": str(keeper.folder(tree))} if tree else {}
     if module._diff:
         answer["diff"] = differences(before, tree)
     if module.check_mode:
@@ -144,6 +146,7 @@ def keep(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
+    """Run as Ansible runs it."""
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -186,14 +186,15 @@ def test_a_tree_that_nginx_accepts_and_does_not_run_is_taken_back(keeper, nginx,
     keeper.put(tree())
     include = (root / "conf.d" / "gpufleet.conf").read_text()
     nginx.stuck = True
-    with pytest.raises(TreeError, match="taken back"):
+    with pytest.raises(TreeError, match="The configuration of before was put back"):
         keeper.put(tree(pool="# none\n"))
     assert (root / "conf.d" / "gpufleet.conf").read_text() == include
     assert keeper.in_force() == tree()
+    assert [path.name for path in (root / "gpufleet").iterdir()] == [tree().id]
 
 
 def test_a_first_tree_that_nginx_does_not_run_leaves_no_include(root):
-    with pytest.raises(TreeError, match="taken back"):
+    with pytest.raises(TreeError, match="The configuration of before was put back"):
         TreeKeeper(FakeNginx(root, stuck=True), root).put(tree())
     assert not (root / "conf.d" / "gpufleet.conf").exists()
 

@@ -106,8 +106,8 @@ def test_good_options_have_no_faults(changes):
         ),
         (
             {"gateway_keys": []},
-            "gateway_keys is empty, so nobody could ask. Add [{name: <who>, key: <secret>}], or say gateway_public: true "
-            "to serve everybody.",
+            "gateway_keys is empty, so nobody could ask. Add [{name: <who>, key: <secret>}], or say gateway_public: "
+            "true to serve everybody.",
         ),
         (
             {"gateway_keys": [{"name": 'a"b', "key": KEY}]},
