@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,6 +38,8 @@ KEYS = {
 FINDING_KEYS = {"code", "subject", "reason", "remedies"}
 ROLES = {"engine", "model_store", "serve", "gateway"}
 MEMORY_TERMS = ("weights_gib", "activation_gib", "graphs_gib", "kv_gib", "outside_gib", "margin_gib")
+PYTHON_NONE = re.compile(r"(?<![\w\"])None(?![\w\"])")
+"""Python's word where an operator should read a value; in quotes it is the operator's own."""
 ROUNDING_GIB = 0.04
 """Seven figures rounded to the hundredth."""
 
@@ -100,7 +103,7 @@ def _findings(plan: Plan) -> Iterator[str]:
                 yield f"a finding among the {kind} has the keys {sorted(finding)}"
             elif not (finding["code"] and finding["subject"] and finding["reason"] and finding["remedies"]):
                 yield f"{kind}: {finding['code']} about {finding['subject']} lacks a word or a remedy"
-            elif not all(finding["remedies"]) or "None" in finding["reason"]:
+            elif not all(finding["remedies"]) or PYTHON_NONE.search(finding["reason"]):
                 yield f"{kind}: {finding['code']} about {finding['subject']} is badly worded: {finding}"
 
 
