@@ -26,35 +26,16 @@ options:
     default: present
   files:
     description:
-      - The files. nginx reads those whose name ends in C(.conf), in the order of their names, inside its C(http) block.
+      - The files, texts by name, a name without a folder. nginx reads those whose name ends in C(.conf), in the order of their names, inside its C(http) block.
       - In a file's text C(@tree@) stands for the folder that the files will lie in.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: The file's name, without a folder.
-        type: str
-        required: true
-      content:
-        description: The file's text.
-        type: str
-        required: true
+    type: dict
+    default: {}
   secret_files:
     description:
-      - More such files, which only root may read and which are shown nowhere, in a difference or nginx's words neither.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: The file's name, without a folder.
-        type: str
-        required: true
-      content:
-        description: The file's text.
-        type: str
-        required: true
+      - More such files, which only root may read and which are shown nowhere, in a difference, nginx's words or the
+        host's journal neither.
+    type: dict
+    default: {}
   probe:
     description:
       - A URL at which the files make nginx answer C(@tree@) and nothing else. Required when O(state=present).
@@ -76,12 +57,11 @@ EXAMPLES = r"""
 - name: Answer on port 8080
   gpufleet.serving.nginx_tree:
     files:
-      - name: hello.conf
-        content: |
-          server {
-              listen 127.0.0.1:8080;
-              location = /tree { return 200 "@tree@\n"; }
-          }
+      hello.conf: |
+        server {
+            listen 127.0.0.1:8080;
+            location = /tree { return 200 "@tree@\n"; }
+        }
     probe: http://127.0.0.1:8080/tree
 
 - name: Be gone
@@ -110,14 +90,11 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._nginx_tree impor
     differences,
 )
 
-FILE = {"name": {"type": "str", "required": True}, "content": {"type": "str", "required": True}}
-SECRET_FILE = dict(FILE, content=dict(FILE["content"], no_log=True))
-
 
 def wanted_tree(params: dict[str, Any]) -> Tree:
     """The tree that the options describe; raises TreeError for names that are no file names or stand there twice."""
-    files = [TreeFile(file["name"], file["content"]) for file in params["files"]]
-    files += [TreeFile(file["name"], file["content"], secret=True) for file in params["secret_files"]]
+    files = [TreeFile(name, content) for name, content in params["files"].items()]
+    files += [TreeFile(name, content, secret=True) for name, content in params["secret_files"].items()]
     files.append(TreeFile(PROBE_FILE, params["probe"] + "\n"))
     names = [file.name for file in files]
     for name in names:
@@ -150,8 +127,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE},
-            "secret_files": {"type": "list", "elements": "dict", "default": [], "options": SECRET_FILE},
+            "files": {"type": "dict", "default": {}},
+            # as a whole: a text of many lines, quoted inside a larger option, is not recognised when that is logged
+            "secret_files": {"type": "dict", "default": {}, "no_log": True},
             "probe": {"type": "str"},
         },
         required_if=[("state", "present", ("probe",))],

@@ -176,6 +176,14 @@ def test_no_secret_is_in_a_log_a_process_or_a_file_that_others_may_read(host):
         assert [path for path in found.stdout.split() if "/mock-" not in path] == []
 
 
+def test_no_secret_is_in_the_hosts_journal(host):
+    """Ansible has each module write what it was called with to the journal."""
+    journal = host.check_output("journalctl --no-pager")
+    assert "nginx_tree" in journal
+    for secret in SECRETS:
+        assert secret not in journal
+
+
 @pytest.mark.parametrize(
     "name, mode", [("keys.conf", 0o600), ("gateway.key", 0o600), ("gateway.crt", 0o644), ("upstreams.conf", 0o644)]
 )
