@@ -30,7 +30,7 @@ def traces(host: str, word: str) -> str:
 @pytest.fixture(scope="module")
 def two_models(fleet: Fleet) -> Fleet:
     first = fleet.variables["fleet_models"][0]
-    second = {**first, "name": "second", "tensor_parallel_size": 1, "replica_count": 1}
+    second = {**first, "name": "zebra", "tensor_parallel_size": 1, "replica_count": 1}
     return fleet.changed(fleet_models=[{**first, "default": True}, second])
 
 
@@ -87,16 +87,16 @@ def test_with_leave_it_restarts_one_replica_after_the_other_and_no_request_fails
 
 def test_a_run_that_is_killed_half_way_is_finished_by_the_next(two_models, front_door):
     process = two_models.start()
-    eventually(lambda: shell(NODE1, "ls /etc/gpufleet/serve/second-0.yaml", check=False).startswith("/etc")
-               or shell(NODE2, "ls /etc/gpufleet/serve/second-0.yaml", check=False).startswith("/etc"), 240, "the second model's unit")
+    eventually(lambda: shell(NODE1, "ls /etc/gpufleet/serve/zebra-0.yaml", check=False).startswith("/etc")
+               or shell(NODE2, "ls /etc/gpufleet/serve/zebra-0.yaml", check=False).startswith("/etc"), 240, "the other model's unit")
     assert process.poll() is None, process.stdout.read()
     stop(process)
     before = pids()
     two_models.run().expect(0)
     assert pids() == before
-    assert front_door.answers("second") or FrontDoor(
-        front_door.url.replace("/v1", "/m/second/v1"), front_door.key, front_door.ca_path
-    ).answers("second")
+    assert front_door.answers("zebra") or FrontDoor(
+        front_door.url.replace("/v1", "/m/zebra/v1"), front_door.key, front_door.ca_path
+    ).answers("zebra")
     two_models.run().expect_unchanged()
 
 
@@ -107,7 +107,7 @@ def test_a_removed_model_leaves_nothing_behind(fleet, front_door):
     assert results["failed"] == []
     assert pids() == before
     for host in (NODE1, NODE2, GATEWAY):
-        assert traces(host, "second") == ""
+        assert traces(host, "zebra") == ""
 
 
 def test_a_dropped_hosts_replica_moves_and_the_host_is_named(fleet, front_door):
