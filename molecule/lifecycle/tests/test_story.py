@@ -125,22 +125,22 @@ def test_a_dropped_hosts_replica_moves_and_the_host_is_named(fleet, front_door):
     upstreams = shell(GATEWAY, "cat /etc/nginx/gpufleet/* /etc/nginx/gpufleet/*/* 2>/dev/null", check=False)
     assert fleet.hosts["gpu_nodes"]["hosts"][NODE2]["ansible_host"] not in upstreams
     smaller.run().expect_unchanged()
-    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=lifecycle", "--limit", NODE2).expect(0)
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory", "--limit", NODE2).expect(0)
     assert traces(NODE2, "gpufleet") == ""
 
 
 def test_reset_wants_the_inventorys_name(fleet):
     before = snapshot([NODE1, GATEWAY])
     run = fleet.run("playbooks/reset.yml").expect(2)
-    assert "fleet_confirm_reset=lifecycle" in run.words
+    assert "fleet_confirm_reset=inventory" in run.words
     assert difference(before, snapshot([NODE1, GATEWAY])) == {}
 
 
 def test_reset_removes_what_the_collection_made_and_nothing_else(fleet):
     shell(GATEWAY, "echo 'server { listen 127.0.0.1:8099; }' > /etc/nginx/conf.d/site-of-somebody-else.conf")
-    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=lifecycle").expect(0)
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect(0)
     for host in (NODE1, GATEWAY):
         assert traces(host, "gpufleet") == ""
         assert shell(host, "ls -d /opt/gpufleet /var/lib/gpufleet /etc/gpufleet 2>/dev/null", check=False) == ""
     assert "8099" in shell(GATEWAY, "cat /etc/nginx/conf.d/site-of-somebody-else.conf")
-    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=lifecycle").expect_unchanged()
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect_unchanged()
