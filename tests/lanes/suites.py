@@ -68,6 +68,7 @@ def all_suites() -> list[Suite]:
         Suite("sanity-2.21", ("tests/lanes/ansible_test", "sanity", "--requirements"), test, core="2.21"),
         Suite("unit-2.21", ("tests/lanes/ansible_test", "units"), test, core="2.21"),
         Suite("build", ("tests/lanes/build",), test),
+        Suite("engine-locks", ("pytest", "-q", "tests/engine"), test),
         *(
             Suite(
                 f"molecule-{name}",
@@ -77,7 +78,8 @@ def all_suites() -> list[Suite]:
             )
             for name in scenarios
         ),
-        Suite("soak-unit", ("pytest", "-q", "-n", "auto", "--hypothesis-profile=soak", "tests/unit"), soak),
+        Suite("soak-plan", ("env", "GPUFLEET_EXAMPLES=4000", "pytest", "-q", "-n", "auto", "tests/unit/plugins"), soak),
+        Suite("soak-gateway", ("tests/lanes/soak_gateway",), soak),
     ]
 
 
