@@ -9,29 +9,20 @@ about one model; several share a fleet by the order in which ``_seating`` asks f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from ..module_utils import _gpu_catalogue
-from ..module_utils._model import ModelShape, ShardingError
-from ..module_utils._quantization import FP8
+from ..module_utils._model import ModelShape
 from ._capacity import Fit, fit, meets_workload, replicas_wanted
-from ._devices import CPU, CUDA, Kind
+from ._devices import CPU, Kind
 from ._findings import Findings
 from ._fleet import Fleet
 from ._memory import Layout, as_served
 from ._parallelism import layouts, tensor_sizes, why_not_pipeline, why_not_tensor
 from ._placement import Space
-from ._text import GIB, counted, gib, listing
+from ._remedies import MULTI_HOST, refuse_size
+from ._text import counted, listing
 from ._wishes import Model, Settings
-
-REMEDY_COUNTS = (1, 2, 4, 8)
-"""GPUs of one server that a remedy proposes: what servers are sold with."""
-EIGHT_BIT_CAPABILITY = (8, 9)
-"""Compute capability from which GPUs compute in FP8 (Ada and Hopper)."""
-
-MULTI_HOST = "a replica over several hosts (tier 3) is not yet available"
-
 
 AppliedLayouts = frozenset[tuple[Layout, str]]
 """The layouts in which a model's replicas run at present, each with the key of its devices' kind."""
@@ -130,7 +121,7 @@ def choose(
         return None
     fitting = [candidate for candidate in candidates if candidate.fits]
     if not fitting:
-        _refuse_size(model, shape, candidates, max_model_len, findings)
+        refuse_size(model, shape, candidates, max_model_len, findings)
         return None
     bounded = [candidate for candidate in fitting if _tier_allows(model, candidate, settings, fleet)]
     if not bounded:
@@ -255,137 +246,4 @@ def _refuse_world(model: Model, shape: ModelShape, fleet: Fleet, findings: Findi
         + MULTI_HOST,
         *([f"set fleet_cpu_devices to {wish.world} on a host with the cores for it"] if only_cpu else []),
         "lower tensor_parallel_size or pipeline_parallel_size, or set them to auto",
-    )
-
-
-def _refuse_size(
-    model: Model, shape: ModelShape, candidates: list[Fit], max_model_len: int, findings: Findings
-) -> None:
-    """No layout holds the model: say what is short on the roomiest one, and what would make it fit."""
-    roomiest = max(candidates, key=lambda candidate: (candidate.memory.longest, -_shortage(candidate)))
-    findings.refuse(
-        "model_too_large",
-        model.name,
-        _what_is_short(roomiest, max_model_len),
-        *_size_remedies(model, shape, roomiest, candidates, max_model_len),
-    )
-
-
-def _shortage(candidate: Fit) -> int:
-    """Bytes that the tightest rank lacks before it has any KV cache."""
-    return max(-stage.kv for stage in candidate.memory.stages)
-
-
-def _what_is_short(candidate: Fit, max_model_len: int) -> str:
-    memory, kind = candidate.memory, candidate.kind
-    tightest = min(memory.stages, key=lambda stage: stage.kv)
-    where = f"{counted(candidate.layout.world, 'device')} of {kind.key} ({gib(kind.memory_bytes)} each)"
-    if not memory.starts:
-        return (
-            f"on {where} the engine would not start: beside its share it leaves {gib(tightest.outside)} of a device, "
-            f"and {gib(memory.outside_needed)} are taken before it looks"
-        )
-    beside = tightest.activation + tightest.graphs + tightest.margin
-    terms = f"{gib(tightest.weights)} of weights"
-    if kind.accelerator == CUDA:
-        terms += f", {gib(beside)} beside them and {gib(tightest.outside)} left to the driver on each"
-    if tightest.kv <= 0:
-        return (
-            f"it does not fit on {where}, the most that one host has: {terms}; {gib(-tightest.kv)} are missing on each"
-        )
-    return (
-        f"on {where}, the most that one host has, there is room for requests of {memory.longest} tokens, "
-        f"and max_model_len is {max_model_len}: {terms}"
-    )
-
-
-def _size_remedies(
-    model: Model, shape: ModelShape, roomiest: Fit, candidates: Iterable[Fit], max_model_len: int
-) -> list[str]:
-    """What would make the model fit, each with its figure, the cheapest first."""
-    remedies = []
-    if not roomiest.memory.starts:
-        share = 1 - roomiest.memory.outside_needed / roomiest.kind.memory_bytes
-        remedies.append(f"set gpu_memory_utilization to {max(0.05, int(share * 100) / 100):g} or lower")
-    elif roomiest.memory.longest >= 16:
-        remedies.append(f"set max_model_len to {roomiest.memory.longest} at most")
-    if roomiest.kind.accelerator == CPU:
-        return remedies + [f"raise fleet_cpu_kv_gib (now {gib(roomiest.kind.memory_bytes)} a rank)"]
-    remedies += _fixed_size_remedy(model, shape, candidates, max_model_len)
-    remedies += _eight_bit_remedies(model, shape, candidates, max_model_len)
-    remedies += _bigger_gpu_remedy(model, shape, max_model_len)
-    return remedies or [f"use a smaller model: {MULTI_HOST}"]
-
-
-def _fixed_size_remedy(model: Model, shape: ModelShape, candidates: Iterable[Fit], max_model_len: int) -> list[str]:
-    """Whether the operator's own tensor_parallel_size or pipeline_parallel_size is what is too small."""
-    if not (model.tensor_parallel_size or model.pipeline_parallel_size):
-        return []
-    free = replace(model, tensor_parallel_size=None, pipeline_parallel_size=None)
-    for kind in {candidate.kind.key: candidate.kind for candidate in candidates}.values():
-        smallest = _smallest(free, shape, kind, REMEDY_COUNTS, max_model_len)
-        if smallest and smallest.layout.world > (model.tensor_parallel_size or 1) * (model.pipeline_parallel_size or 1):
-            return [f"set {_in_words(smallest.layout)}, on hosts with {smallest.layout.world} x {kind.key}"]
-    return []
-
-
-def _eight_bit_remedies(model: Model, shape: ModelShape, candidates: Iterable[Fit], max_model_len: int) -> list[str]:
-    """Whether weights or KV cache in 8 bits would fit on what is there."""
-    able = [candidate for candidate in candidates if candidate.kind.compute_capability >= EIGHT_BIT_CAPABILITY]
-    tries = []
-    if shape.quantization is None:
-        small = as_served(shape, replace(model, quantization=FP8))
-        tries.append(("quantization: fp8", replace(model, quantization=FP8), small))
-    if model.kv_cache_dtype == "auto" and shape.kv_cache_dtype is None:
-        tries.append(("kv_cache_dtype: fp8", replace(model, kv_cache_dtype=FP8), shape))
-    remedies = []
-    for words, wish, served in tries:
-        fitting = [c for c in able if _tried(wish, served, c.kind, c.layout, max_model_len)]
-        if fitting:
-            smallest = min(fitting, key=lambda candidate: candidate.layout.world)
-            remedies.append(f"say {words}: it then fits on {smallest.layout.world} x {smallest.kind.key}")
-    return remedies
-
-
-def _bigger_gpu_remedy(model: Model, shape: ModelShape, max_model_len: int) -> list[str]:
-    """The smallest servers of the catalogue on which the model would fit as it is."""
-    free = replace(model, tensor_parallel_size=None, pipeline_parallel_size=None)
-    found = []
-    for gpu in _gpu_catalogue.CATALOGUE:
-        if gpu.runs_engine:
-            kind = Kind(gpu.key, CUDA, int(gpu.usable_gib * GIB))
-            smallest = _smallest(free, shape, kind, REMEDY_COUNTS, max_model_len)
-            if smallest:
-                found.append((smallest.layout.world, kind.memory_bytes, kind.key))
-    found.sort()
-    cheapest = found[:1] + [other for other in found[1:] if other[1] < found[0][1]][:1]
-    return [f"use a host with {world} x {key}" for world, _memory, key in cheapest]
-
-
-def _smallest(model: Model, shape: ModelShape, kind: Kind, counts: Collection[int], max_model_len: int) -> Fit | None:
-    """The layout with the fewest devices of a kind that holds the model, tensor parallel alone."""
-    for count in counts:
-        tried = _tried(model, shape, kind, Layout(count), max_model_len)
-        if tried:
-            return tried
-    return None
-
-
-def _tried(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_len: int) -> Fit | None:
-    """The fit, if it is one."""
-    if why_not_tensor(shape, layout.tensor_parallel_size):
-        return None
-    try:
-        tried = fit(model, shape, kind, layout, max_model_len)
-    except ShardingError:
-        return None
-    return tried if tried.fits else None
-
-
-def _in_words(layout: Layout) -> str:
-    words = f"tensor_parallel_size to {layout.tensor_parallel_size}"
-    return (
-        words
-        if layout.pipeline_parallel_size == 1
-        else f"{words} and pipeline_parallel_size to {layout.pipeline_parallel_size}"
     )

@@ -118,6 +118,7 @@ def test_a_model_that_fits_nowhere_is_refused_with_what_would_make_it_fit():
     assert "are missing on each" in refusal["reason"]
     assert refusal["remedies"] == [
         "say quantization: fp8: it then fits on 2 x L40S-48GB",
+        "use a host with 4 x L40S-48GB",
         "use a host with 1 x B200-SXM-180GB",
         "use a host with 2 x H100-PCIE-80GB",
     ]
@@ -133,7 +134,8 @@ def test_a_context_that_does_not_fit_is_refused_with_the_length_that_would():
 
 def test_fixed_sizes_that_are_too_small_are_named():
     refusal = refusals(**inputs(server(H100, 8), tensor_parallel_size=1, pipeline_parallel_size=1))["model_too_large"]
-    assert "set tensor_parallel_size to 2, on hosts with 2 x H100-SXM-80GB" in refusal["remedies"]
+    assert "1 device of H100-SXM-80GB (79.18 GiB each), as asked for" in refusal["reason"]
+    assert refusal["remedies"][0] == "set tensor_parallel_size to 2, on a host with 2 x H100-SXM-80GB"
 
 
 def test_remedies_keep_what_they_promise():
