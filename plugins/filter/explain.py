@@ -35,6 +35,10 @@ options:
   model:
     description: With O(part=url), the model's name.
     type: str
+  ca_path:
+    description: With O(part=endpoint), where the certificate authority of the front door lies on the controller.
+    type: str
+    default: .secrets/ca.crt
   completions:
     description:
       - With O(part=verified), the results of M(gpufleet.serving.completion_info) in a loop over the plan's models.

@@ -84,33 +84,41 @@ def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
     """
     previous = Reader({} if value is None else value, "previous", findings)
     last_plan = Reader(previous.mapping("plan"), "the last plan", findings)
-    last_shares = last_plan.mapping("shares")
     last_hosts = {name: _devices(host) for name, host in sorted(last_plan.mapping("hosts").items(), key=_by_name)}
-    hosts = previous.mapping("hosts")
     silent = [name for name in last_hosts if name not in fleet.hosts or not fleet.hosts[name].planned]
+    answers, last_shares = previous.mapping("hosts"), last_plan.mapping("shares")
     roles: dict[str, dict[str, dict[str, Any]]] = {}
     replicas: list[AppliedReplica] = []
     strays: dict[str, dict[str, bool]] = {}
-    for name in sorted(set(hosts) | set(silent), key=natural_key):
-        if name in hosts:
-            answer = Reader(hosts[name], f"what is applied on {name}", findings)
-            told = {role: _options(part) for role, part in answer.mapping("roles").items()}
-            running = answer.mapping("replicas")
-        else:
-            told = dict(last_shares[name]) if isinstance(last_shares.get(name), dict) else {}
-            running = {}
-        roles[name] = {role: _without_id(role, told[role]) for role in sorted(told) if isinstance(told[role], dict)}
+    for name in sorted({*answers, *silent}, key=natural_key):
+        answer = Reader(answers.get(name, {}), f"what is applied on {name}", findings)
+        running = answer.mapping("replicas")
+        roles[name] = _recorded(answer) if name in answers else _remembered(last_shares.get(name))
         recorded = list(_replicas(name, roles[name], running, findings))
         replicas += recorded
         unrecorded = sorted(set(running) - {replica.name for replica in recorded}, key=natural_key)
         strays[name] = {replica: _says(running[replica], "live") for replica in unrecorded}
-    return Applied(
-        roles=roles,
-        replicas=tuple(replicas),
-        strays=strays,
-        last_hosts=last_hosts,
-        last_tier=last_plan.integer("tier", most=5),
-    )
+    return Applied(roles, tuple(replicas), strays, last_hosts, last_plan.integer("tier", most=5))
+
+
+def _recorded(answer: Reader) -> dict[str, dict[str, Any]]:
+    """The options of each role, from what a host answered."""
+    parts = answer.mapping("roles").items()
+    return _options({role: part.get("options") for role, part in parts if isinstance(part, dict)})
+
+
+def _remembered(share: Any) -> dict[str, dict[str, Any]]:
+    """The options of each role, from a host's share of the last plan."""
+    return _options(share if isinstance(share, dict) else {})
+
+
+def _options(roles: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options without the ids of the shares that they came in."""
+    return {
+        role: {name: value for name, value in options.items() if name != f"{role}_share_id"}
+        for role, options in sorted(roles.items())
+        if isinstance(options, dict)
+    }
 
 
 def _by_name(item: tuple[str, Any]) -> tuple[tuple[int, int, str], ...]:
@@ -126,14 +134,6 @@ def _devices(host: Any) -> list[dict[str, Any]]:
         for device in (devices if isinstance(devices, list) else [])
         if isinstance(device, dict) and all(isinstance(device.get(word), kind) for word, kind in wanted.items())
     ]
-
-
-def _options(part: Any) -> Any:
-    return part.get("options") if isinstance(part, dict) else None
-
-
-def _without_id(role: str, options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != f"{role}_share_id"}
 
 
 def _replicas(

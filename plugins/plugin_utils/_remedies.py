@@ -116,7 +116,7 @@ def _eight_bit_remedies(model: Model, shape: ModelShape, candidates: Iterable[Fi
 
 
 def _other_gpu_remedies(model: Model, shape: ModelShape, max_model_len: int) -> list[str]:
-    """The servers with the fewest GPUs of the catalogue on which the model would fit, and the next with smaller ones."""
+    """The servers of the catalogue that hold the model: that with the fewest GPUs, and the next with smaller ones."""
     found = []
     for gpu in _gpu_catalogue.CATALOGUE:
         kind = Kind(gpu.key, CUDA, int(gpu.usable_gib * GIB))

@@ -260,9 +260,7 @@ def read_models(value: Any, settings: Settings, findings: Findings) -> tuple[Mod
     models = [_read_model(item, f"fleet_models[{position}]", settings, findings) for position, item in enumerate(value)]
     found = [model for model in models if model]
     _check_unique(found, findings)
-    return tuple(
-        {model.name: model for model in reversed(found)}[name] for name in dict.fromkeys(m.name for m in found)
-    )
+    return tuple({model.name: model for model in found}.values())
 
 
 def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -> Model | None:

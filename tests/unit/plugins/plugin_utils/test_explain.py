@@ -110,7 +110,8 @@ def test_the_way_in_names_every_model_and_where_the_key_is():
     assert "https://192.0.2.10/v1 " in text
     assert "/m/llama-8b/v1" in text
     assert "gateway_keys" in text
-    assert "curl -N --cacert" in text
+    assert "curl -N --cacert .secrets/ca.crt https://" in text
+    assert "--cacert /srv/ca.crt " in endpoint(examples.example("replicas"), ca_path="/srv/ca.crt")
 
 
 @pytest.mark.parametrize(
