@@ -18,6 +18,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Print the text; ``changed`` is always false."""
         _validated, arguments = self.validate_argument_spec({"text": {"type": "str", "required": True}})
         Display().display(arguments["text"].rstrip("\n"))
         return {"changed": False, "text": arguments["text"]}

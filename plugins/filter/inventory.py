@@ -15,5 +15,6 @@ class FilterModule:
     """The filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Each function of ``_inventory`` that playbooks call."""
         names = ("fleet_hosts", "to_contact", "applied", "shape_requests", "shapes")
         return {name: getattr(_inventory, name) for name in names}

@@ -10,17 +10,18 @@ import json
 import ssl
 import time
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Optional
+from typing import Any
 
 EVENT_PREFIX = b"data:"
 END_OF_STREAM = b"[DONE]"
 
 
 class CompletionError(Exception):
-    """The endpoint gave no completion; the text says what it gave instead, ``status`` the HTTP status if there was one."""
+    """The endpoint gave no completion; the text says what it gave instead, ``status`` the HTTP status, if any."""
 
-    def __init__(self, text: str, status: Optional[int] = None) -> None:
+    def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
 
@@ -37,9 +38,9 @@ class Completion:
 
 def stream_completion(
     base_url: str,
-    body: Dict[str, Any],
+    body: dict[str, Any],
     key: str = "",
-    ca_path: Optional[str] = None,
+    ca_path: str | None = None,
     timeout_s: float = 60.0,
 ) -> Completion:
     """POST ``body`` to ``<base_url>/completions`` as a stream and read it to its end.
@@ -58,7 +59,7 @@ def stream_completion(
 
 
 def _post(
-    base_url: str, body: Dict[str, Any], key: str, ca_path: Optional[str], timeout_s: float
+    base_url: str, body: dict[str, Any], key: str, ca_path: str | None, timeout_s: float
 ) -> http.client.HTTPResponse:
     url = urllib.parse.urlsplit(base_url)
     if url.scheme == "https":
@@ -75,7 +76,7 @@ def _post(
     return connection.getresponse()
 
 
-def _events(answer: http.client.HTTPResponse) -> Iterator[Dict[str, Any]]:
+def _events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
     """Each server-sent event as JSON, up to the end marker. A stream without its end marker was cut."""
     for line in answer:
         if not line.startswith(EVENT_PREFIX):
@@ -90,8 +91,8 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[Dict[str, Any]]:
     raise CompletionError("the stream ended before its end marker")
 
 
-def _collect(events: Iterator[Dict[str, Any]], begun: float) -> Completion:
-    texts = []
+def _collect(events: Iterator[dict[str, Any]], begun: float) -> Completion:
+    texts: list[str] = []
     first = None
     for event in events:
         first = time.monotonic() if first is None else first

@@ -86,6 +86,7 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._openai import Co
 
 
 def main() -> None:
+    """Run as Ansible runs it."""
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},

@@ -172,6 +172,7 @@ hashed:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.serving.plugins.module_utils._content import ContentError, FileRecord
@@ -205,7 +206,7 @@ def wanted_models(models: list[dict], contents: dict) -> list[WantedModel]:
     ]
 
 
-def _records(identity: str, entries: object) -> tuple[FileRecord, ...]:
+def _records(identity: str, entries: Any) -> tuple[FileRecord, ...]:
     try:
         records = tuple(FileRecord(str(entry["path"]), int(entry["size"]), str(entry["sha256"])) for entry in entries)
     except (TypeError, KeyError, ValueError):

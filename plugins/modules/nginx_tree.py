@@ -26,7 +26,8 @@ options:
     default: present
   files:
     description:
-      - The files, texts by name, a name without a folder. nginx reads those whose name ends in C(.conf), in the order of their names, inside its C(http) block.
+      - The files, texts by name, a name without a folder. nginx reads those whose name ends in C(.conf), in the order
+        of their names, inside its C(http) block.
       - In a file's text C(@tree@) stands for the folder that the files will lie in.
     type: dict
     default: {}

@@ -95,13 +95,13 @@ def shapes(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _host(variables: Mapping[str, Any], groups: list[str]) -> dict[str, Any]:
     answer = variables.get("survey_gpu_info")
-    asked = isinstance(answer, Mapping)
-    unreachable = asked and bool(answer.get("unreachable"))
+    if not isinstance(answer, Mapping):
+        answer = None
     return {
         "groups": groups,
         "address": _address(variables),
-        "reachable": not unreachable if asked else None,
-        "facts": answer if asked and "host" in answer else None,
+        "reachable": None if answer is None else not answer.get("unreachable"),
+        "facts": answer if answer is not None and "host" in answer else None,
         **{word: variables.get(word) for word in INVENTORY_WORDS},
     }
 

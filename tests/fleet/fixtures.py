@@ -29,6 +29,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 
 @pytest.fixture(scope="session")
 def front_door(fleet: Fleet) -> FrontDoor:
+    """The fleet's endpoint, with a client's key and the authority to trust."""
     gateway = next(iter(fleet.hosts["gateways"]["hosts"].values()))
     key = fleet.variables["gateway_keys"][0]["key"]
     return FrontDoor(f"https://{gateway['ansible_host']}/v1", key, str(fleet.secrets / "ca.crt"))

@@ -24,7 +24,9 @@ def metrics(fleet: Fleet, replica: str) -> str:
 
 def served(fleet: Fleet, replica: str) -> float:
     """Requests that the replica finished since it started."""
-    return sum(float(value) for value in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", metrics(fleet, replica), re.M))
+    return sum(
+        float(value) for value in re.findall(r"^vllm:request_success_total\{.*\} (\S+)$", metrics(fleet, replica), re.M)
+    )
 
 
 def pids() -> dict[str, int]:
@@ -34,7 +36,12 @@ def pids() -> dict[str, int]:
 def serves_again(fleet: Fleet, front_door: FrontDoor, replica: str) -> bool:
     """Whether a request that comes through the front door now may land on the replica."""
     before = served(fleet, replica)
-    return bool(metrics(fleet, replica)) and front_door.answers("tiny") and front_door.answers("tiny") and served(fleet, replica) > before
+    return (
+        bool(metrics(fleet, replica))
+        and front_door.answers("tiny")
+        and front_door.answers("tiny")
+        and served(fleet, replica) > before
+    )
 
 
 def test_both_replicas_serve(fleet, front_door):
@@ -83,7 +90,10 @@ def test_a_restarted_host_is_back_without_ansible(fleet, front_door):
         booted = shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value")
         shell("fleet-node2", "systemctl reboot", check=False)
         eventually(
-            lambda: shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value", check=False) not in (booted, ""),
+            lambda: (
+                shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value", check=False)
+                not in (booted, "")
+            ),
             60,
             "the host's boot",
         )

@@ -8,4 +8,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests/fleet"))
 
-from fixtures import fleet, front_door  # noqa: E402, F401 - after the path to them
+from fixtures import fleet, front_door  # noqa: F401 - after the path to them

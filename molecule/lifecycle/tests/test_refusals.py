@@ -49,7 +49,10 @@ REFUSALS = {
         model(source="meta-llama/Llama-3.1-405B-Instruct", revision="0" * 40, max_model_len=4096),
         ["model_too_large"],
     ),
-    "tensor parallel size that does not divide the heads": (model(tensor_parallel_size=3), ["tensor_parallel_size", "3", "4"]),
+    "tensor parallel size that does not divide the heads": (
+        model(tensor_parallel_size=3),
+        ["tensor_parallel_size", "3", "4"],
+    ),
     "port clash": (variables(fleet_gateway_port=9145), ["port", "9145"]),
     "duplicate model name": (twice, ["duplicate_model", "tiny"]),
     "name that is no DNS label": (model(name="Tiny_Model"), ["Tiny_Model", "tiny-model"]),
@@ -57,10 +60,16 @@ REFUSALS = {
     "tier above what there is": (variables(fleet_tier=6), ["fleet_tier", "6"]),
     "host with neither GPUs nor CPU space": (without_devices, ["lifecycle-node2", "fleet_cpu_kv_gib", "fleet_gpus"]),
     "hub source without revision": (model(source="Qwen/Qwen3-8B"), ["revision", "fleet_allow_unpinned_models"]),
-    "hub source before hub sources can be deployed": (model(source="Qwen/Qwen3-8B", revision="0" * 40), ["controller:"]),
+    "hub source before hub sources can be deployed": (
+        model(source="Qwen/Qwen3-8B", revision="0" * 40),
+        ["controller:"],
+    ),
     "no gateway key": (variables(gateway_keys=[]), ["gateway_keys", "gateway_public"]),
     "misspelt option": (model(max_model_length=1024), ["max_model_length", "max_model_len"]),
-    "engine flag that does not exist": (model(engine_args={"enable_prefix_cachin": True}), ["enable_prefix_cachin", "enable_prefix_caching"]),
+    "engine flag that does not exist": (
+        model(engine_args={"enable_prefix_cachin": True}),
+        ["enable_prefix_cachin", "enable_prefix_caching"],
+    ),
     "engine flag that the plan owns": (model(engine_args={"port": 1}), ["port", "plan"]),
     "fleet_gpus that disagrees with the host": (
         host("lifecycle-node1", fleet_gpus=[{"model": "H100-SXM-80GB", "count": 8}]),
@@ -109,4 +118,6 @@ def test_an_unreachable_host_may_be_allowed_and_its_replica_is_left_as_it_was(fl
     run = host("lifecycle-node2", ansible_port=1)(fleet).run("site.yml", "-e", "fleet_allow_unreachable=true").expect(0)
     assert "lifecycle-node2" in run.words
     assert "tiny-1" in run.words
-    assert {name: main_pid(f"lifecycle-node{index + 1}", f"tiny-{index}") for index, name in enumerate(("a", "b"))} == pids
+    assert {
+        name: main_pid(f"lifecycle-node{index + 1}", f"tiny-{index}") for index, name in enumerate(("a", "b"))
+    } == pids

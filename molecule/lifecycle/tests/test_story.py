@@ -52,10 +52,14 @@ def test_no_secret_is_in_any_output_plan_fact_or_process_list(fleet):
     for host in (NODE1, NODE2, GATEWAY):
         places[f"facts of {host}"] = shell(host, "cat /etc/ansible/facts.d/* /var/lib/gpufleet/plan.json", check=False)
         places[f"processes of {host}"] = shell(host, "ps axww")
-        places[f"journal of {host}"] = shell(host, "journalctl --no-pager -n 5000; cat /var/log/nginx/*.log", check=False)
+        places[f"journal of {host}"] = shell(
+            host, "journalctl --no-pager -n 5000; cat /var/log/nginx/*.log", check=False
+        )
         readable = "find / -xdev -type f -perm /044 \\( -path '/etc/*' -o -path '/var/*' -o -path '/run/*' \\)"
         for secret in secrets:
-            places[f"world-readable files of {host}"] = shell(host, f"{readable} -exec grep -l -F -e '{secret}' {{}} +", check=False)
+            places[f"world-readable files of {host}"] = shell(
+                host, f"{readable} -exec grep -l -F -e '{secret}' {{}} +", check=False
+            )
             assert places[f"world-readable files of {host}"] == ""
     for place, text in places.items():
         for secret in secrets:
@@ -87,8 +91,14 @@ def test_with_leave_it_restarts_one_replica_after_the_other_and_no_request_fails
 
 def test_a_run_that_is_killed_half_way_is_finished_by_the_next(two_models, front_door):
     process = two_models.start()
-    eventually(lambda: shell(NODE1, "ls /etc/gpufleet/serve/zebra-0.yaml", check=False).startswith("/etc")
-               or shell(NODE2, "ls /etc/gpufleet/serve/zebra-0.yaml", check=False).startswith("/etc"), 240, "the other model's unit")
+    eventually(
+        lambda: (
+            shell(NODE1, "ls /etc/gpufleet/serve/zebra-0.yaml", check=False).startswith("/etc")
+            or shell(NODE2, "ls /etc/gpufleet/serve/zebra-0.yaml", check=False).startswith("/etc")
+        ),
+        240,
+        "the other model's unit",
+    )
     assert process.poll() is None, process.stdout.read()
     stop(process)
     before = pids()

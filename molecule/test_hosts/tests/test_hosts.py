@@ -34,7 +34,9 @@ def test_reaches_its_peers(host):
 
 
 def test_memory_is_limited(host):
-    limit = host.check_output("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true")
+    limit = host.check_output(
+        "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true"
+    )
     assert int(limit) == 1024 * 2**20
 
 

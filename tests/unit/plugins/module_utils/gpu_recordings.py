@@ -97,7 +97,7 @@ def build_root(case: str, root: Path) -> Path:
 def _add_pci_device(root: Path, address: str, kind: str, ids: str, board: str, numa_node: str, driver: str) -> None:
     device = root / "sys/bus/pci/devices" / address
     for name, value in zip(
-        ("vendor", "device", "subsystem_vendor", "subsystem_device"), ids.split(":") + board.split(":")
+        ("vendor", "device", "subsystem_vendor", "subsystem_device"), ids.split(":") + board.split(":"), strict=True
     ):
         _write(device / name, f"0x{value}\n")
     _write(device / "class", f"0x{kind}00\n")

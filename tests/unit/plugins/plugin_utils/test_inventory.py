@@ -71,7 +71,9 @@ def test_a_cpu_host_with_stated_kv_space_needs_no_asking():
 
 def test_applied_leaves_out_hosts_without_an_answer():
     told = {"roles": {"serve": {"share": "s", "options": {}}}, "replicas": {}, "plan": {"id": "p"}}
-    previous = _inventory.applied({"a": {"survey_applied": told}, "b": {"survey_applied": {"skipped": True}}}, ["a", "b"])
+    previous = _inventory.applied(
+        {"a": {"survey_applied": told}, "b": {"survey_applied": {"skipped": True}}}, ["a", "b"]
+    )
     assert previous == {"hosts": {"a": {"roles": told["roles"], "replicas": {}}}, "plan": {"id": "p"}}
 
 
@@ -91,7 +93,9 @@ def test_each_kind_of_source_is_read_where_it_is():
     ]
 
 
-@pytest.mark.parametrize("models", [None, "text", [None], [{}], [{"name": 1, "source": "a/b"}], [{"name": "x", "source": ["y"]}]])
+@pytest.mark.parametrize(
+    "models", [None, "text", [None], [{}], [{"name": 1, "source": "a/b"}], [{"name": "x", "source": ["y"]}]]
+)
 def test_malformed_models_ask_for_nothing_and_are_left_to_the_planner(models):
     assert _inventory.shape_requests(models, {}, "/inv") == []
 
