@@ -72,9 +72,9 @@ def test_a_second_run_changes_nothing_in_under_a_minute(fleet):
 
 
 def test_a_killed_worker_process_comes_back_and_only_what_was_in_flight_is_lost(fleet, front_door):
-    clients = 4
+    clients = 2
     before = pids()["tiny-0"]
-    with front_door.load("tiny", clients=clients) as results:
+    with front_door.load("tiny", clients=clients, pause_s=0.5) as results:
         worker = shell("fleet-node1", "pgrep -f 'VLLM::Worker' | head -n 1").strip()
         assert worker, shell("fleet-node1", "ps axww")
         shell("fleet-node1", f"kill -9 {worker}")
@@ -85,8 +85,8 @@ def test_a_killed_worker_process_comes_back_and_only_what_was_in_flight_is_lost(
 
 
 def test_a_restarted_host_is_back_without_ansible(fleet, front_door):
-    clients = 4
-    with front_door.load("tiny", clients=clients) as results:
+    clients = 2
+    with front_door.load("tiny", clients=clients, pause_s=0.5) as results:
         booted = shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value")
         shell("fleet-node2", "systemctl reboot", check=False)
         eventually(
