@@ -75,7 +75,7 @@ def test_a_killed_worker_process_comes_back_and_only_what_was_in_flight_is_lost(
     clients = 2
     before = pids()["tiny-0"]
     with front_door.load("tiny", clients=clients, pause_s=0.5) as results:
-        worker = shell("fleet-node1", "pgrep -f 'VLLM::Worker' | head -n 1").strip()
+        worker = shell("fleet-node1", "pgrep -f '[V]LLM::Worker' | head -n 1").strip()
         assert worker, shell("fleet-node1", "ps axww")
         shell("fleet-node1", f"kill -9 {worker}")
         eventually(lambda: main_pid("fleet-node1", "tiny-0") not in (0, before), 60, "a new main process")
