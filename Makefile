@@ -10,12 +10,12 @@ HOSTS := ansible-playbook -i tests/hosts/inventory -i inventories/demo
 export PATH := $(CURDIR)/tests/hosts/bin:$(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lint unit plan soak molecule link lock venv clean
+.PHONY: help demo demo-down test check lint unit plan soak molecule model link lock venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: link venv ## three systemd hosts here, the real engine on CPU, a streamed answer through TLS
+demo: link venv model ## three systemd hosts here, the real engine on CPU, a streamed answer through TLS
 	@tests/hosts/prerequisites
 	@tests/demo/run
 
@@ -41,12 +41,15 @@ soak: link venv ## what takes too long for every change; by hand
 molecule: link venv ## one scenario: SCENARIO=gateway
 	@tests/lanes/molecule test -s $(SCENARIO)
 
-plan: link venv ## plan an inventory and show the plan; changes no host: INVENTORY=inventories/mine
+plan: link venv model ## plan an inventory and show the plan; changes no host: INVENTORY=inventories/mine
 	@ansible-playbook -i $(INVENTORY) playbooks/plan.yml
 
 link: ## make the collection's name resolve in this checkout
 	@mkdir -p $(dir $(LINK))
 	@ln -sfn $(CURDIR) $(LINK)
+
+model: ## the tiny model that the demo and the tests serve: 2.5 million random weights
+	@$(PYTHON) tests/model/make_tiny_model.py tests/model/tiny >/dev/null
 
 venv: ## the lanes' Python environment in .venv, from the hashed lock
 	@tests/hosts/prerequisites venv
