@@ -95,7 +95,7 @@ class Space:
     def _port(self, host: str, wished: int | None = None) -> int | None:
         """The wished port if it is free and in the engines' block, else the lowest that is; None where none is."""
         block, taken = range(self._first_port, LAST_PORT + 1), self._ports.get(host, set())
-        if wished in block and wished not in taken:
+        if wished is not None and wished in block and wished not in taken:
             return wished
         return next((port for port in block if port not in taken), None)
 
