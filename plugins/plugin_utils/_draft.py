@@ -13,8 +13,9 @@ from ._findings import Findings
 from ._fleet import Fleet
 from ._layout import Choice
 from ._placement import Seat
+from ._settings import Settings
 from ._shapes import Weights
-from ._wishes import Model, Settings
+from ._wishes import Model
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from ._devices import CPU, CUDA
 from ._findings import Findings
 from ._memory import Layout
 from ._owned import OWNED_FLAGS
-from ._wishes import Model, Settings
+from ._settings import Settings
+from ._wishes import Model
 
 UNRECKONED_FLAGS = frozenset(
     {

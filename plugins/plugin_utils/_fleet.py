@@ -13,8 +13,8 @@ from typing import Any
 from ._devices import Device, Kind, common, offered
 from ._findings import Findings
 from ._reading import Reader, shown
+from ._settings import Settings
 from ._text import listing, natural_key
-from ._wishes import Settings
 
 GROUPS = ("gpu_nodes", "gateways", "k3s_servers", "k3s_agents")
 HOST_WORDS = frozenset(

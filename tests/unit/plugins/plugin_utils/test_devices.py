@@ -13,8 +13,8 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._fleet import (
     UNREACHABLE,
     read_fleet,
 )
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._settings import Settings
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._text import GIB
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Settings
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import (
     cpu_host,
     facts,

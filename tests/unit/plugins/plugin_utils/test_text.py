@@ -11,6 +11,7 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._text import (
     listing,
     natural_key,
     nearest,
+    repeated,
 )
 
 
@@ -59,3 +60,7 @@ def test_amounts_and_lists_read_like_a_sentence():
     assert listing("abcd", limit=2) == "a, b and 2 more"
     assert counted(1, "host") == "1 host"
     assert counted(0, "host") == "0 hosts"
+
+
+def test_what_comes_twice_is_found():
+    assert repeated(["b", "a", "b", "a", "c"]) == ["a", "b"]
