@@ -1,0 +1,108 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to an environment when its lock, its files or its place change, in the order of a life."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from engine_host import SmallEngine, play
+
+REAL = "/opt/gpufleet/engine/cpu-0.32.0"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return SmallEngine(tmp_path_factory.mktemp("engine"))
+
+
+@pytest.fixture(scope="module")
+def run(engine):
+    return lambda entry="main", **options: play(engine.options | options, engine.folder, entry)
+
+
+def word(host, engine):
+    """The word that the built engine's wheel was released with."""
+    return host.check_output(f"head -n 1 {engine.path}/lib/python3.11/site-packages/small_engine.py").removeprefix("# ")
+
+
+def test_built_beside_another_and_then_left_alone(host, engine, run):
+    assert run().failed == 0
+    assert host.check_output(f"{engine.path}/bin/vllm --version") == "9.0.0+cpu"
+    assert host.file(f"{REAL}/gpufleet-lock.txt").exists
+    assert run().changed == 0
+
+
+def test_a_new_lock_waits_for_what_runs(host, engine, run):
+    host.check_output(f"setsid {engine.path}/bin/vllm serve >/dev/null 2>&1 </dev/null & sleep 1")
+    engine.release("second")
+    refused = run()
+    assert refused.failed == 1
+    assert f"{engine.path} was built from another lock, or was left unfinished, and these processes" in refused.words
+    assert f"{engine.path}/bin/vllm serve. Stop the units" in refused.words
+    assert word(host, engine) == "first"
+
+    host.check_output(f"pkill --full ^{engine.path}/bin/")
+    assert run().failed == 0
+    assert word(host, engine) == "second"
+
+
+def test_a_version_without_a_lock_is_refused(host, engine, run):
+    refused = run(engine_environments=[{"variant": "cpu", "version": "9.9.9", "path": engine.path}])
+    assert (refused.failed, refused.changed) == (1, 0)
+    assert "engine-1: engine_environments asks for cpu-9.9.9, and no lock says" in refused.words
+    assert "There are locks for cpu-9.0.0-py3.11. Take one" in refused.words
+    assert host.check_output(f"{engine.path}/bin/vllm --version") == "9.0.0+cpu"
+
+
+def test_a_python_without_a_lock_is_refused(host, engine, run):
+    other = engine.lock.with_name("cpu-9.0.0-py3.12.txt")
+    engine.lock.rename(other)
+    refused = run()
+    other.rename(engine.lock)
+    assert (refused.failed, refused.changed) == (1, 0)
+    assert "engine-1 has Python 3.11 (python3), x86_64 and glibc 2.36. cpu-9.0.0 is locked for" in refused.words
+    assert "locked for Python 3.12, x86_64 and glibc 2.34 or newer. Name another Python" in refused.words
+    assert host.check_output(f"{engine.path}/bin/vllm --version") == "9.0.0+cpu"
+
+
+def test_an_engine_that_does_not_start_does_not_count_as_built(host, engine, run):
+    engine.release("third\nraise RuntimeError('cannot start')")
+    failed = run()
+    assert failed.failed == 1
+    assert "cannot start" in failed.words
+    assert host.file(f"{engine.path}/gpufleet-lock.txt").content_string == "unfinished\n"
+    assert not host.file(f"{engine.path}.build").exists
+
+
+def test_an_unfinished_environment_is_built_anew_from_a_wheelhouse_on_the_host(host, engine, run):
+    engine.release("fourth")
+    refused = run(engine_wheelhouse_on_host="/srv/wheelhouse")
+    assert refused.failed == 1
+    assert "/srv/wheelhouse/cpu-9.0.0-py3.11-" in refused.words
+    assert "is not there, or is no wheelhouse of this lock. Copy" in refused.words
+
+    assert run(entry="fetch").changed == 1
+    subprocess.run(["podman", "cp", engine.folder / "wheelhouse", "engine-1:/srv/"], check=True)
+    assert run(engine_wheelhouse_on_host="/srv/wheelhouse", engine_wheelhouse="/dev/null").failed == 0
+    assert word(host, engine) == "fourth"
+
+
+def test_pruning_keeps_what_is_named_and_what_is_not_ours(host, engine, run):
+    host.check_output("mkdir /opt/gpufleet/engine/somebody-elses")
+    assert run(entry="prune").changed == 1
+    assert sorted(host.file("/opt/gpufleet/engine").listdir()) == ["cpu-9.0.0", "somebody-elses"]
+    assert run(entry="prune").changed == 0
+
+
+def test_reset_leaves_nothing_of_ours(host, run):
+    assert run(entry="reset").failed == 0
+    assert host.file("/opt/gpufleet/engine").listdir() == ["somebody-elses"]
+    assert not host.file("/etc/ansible/facts.d/gpufleet_engine.fact").exists
+    assert not host.user("vllm").exists
+    host.check_output("rmdir /opt/gpufleet/engine/somebody-elses")
+    run(entry="reset")
+    assert not host.file("/opt/gpufleet/engine").exists
+    assert run(entry="reset").changed == 0
