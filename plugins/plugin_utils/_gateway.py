@@ -77,7 +77,8 @@ def _replica_faults(models: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _key_faults(options: Mapping[str, Any]) -> Iterator[str]:
-    keys, engine_key = options["gateway_keys"], options["gateway_engine_key"]
+    # YAML reads a name or key of digits alone as a number
+    keys = [{part: str(key[part]) for part in ("name", "key")} for key in options["gateway_keys"]]
     if not keys and not options["gateway_public"]:
         yield (
             "gateway_keys is empty, so nobody could ask. Add [{name: <who>, key: <secret>}], or say gateway_public: "
@@ -91,12 +92,21 @@ def _key_faults(options: Mapping[str, Any]) -> Iterator[str]:
             yield f"The key of {key['name']} is shorter than {KEY_LENGTH} characters. Make one: openssl rand -hex 24."
         if not KEY.fullmatch(key["key"]):
             yield f"The key of {key['name']} has characters that no bearer token has. Make it of {KEY_WORDS}."
-    owners: dict[str, list[str]] = {engine_key: ["gateway_engine_key"]}
+    engine_key = str(options["gateway_engine_key"])
+    yield from _engine_key_faults(engine_key)
+    yield from _shared_key_faults([{"name": "gateway_engine_key", "key": engine_key}, *keys])
+
+
+def _shared_key_faults(keys: list[dict[str, str]]) -> Iterator[str]:
+    owners: dict[str, list[str]] = {}
     for key in keys:
         owners.setdefault(key["key"], []).append(key["name"])
     for sharers in owners.values():
         if len(sharers) > 1:
             yield f"The same key stands for {' and '.join(sharers)}. Give each its own."
+
+
+def _engine_key_faults(engine_key: str) -> Iterator[str]:
     if not KEY.fullmatch(engine_key):
         yield (
             f"gateway_engine_key is {'not one that a bearer token can be' if engine_key else 'missing'}. "
@@ -141,7 +151,7 @@ def _listener_faults(options: Mapping[str, Any]) -> Iterator[str]:
 
 def _wrong(what: str, values: Iterable[str], pattern: re.Pattern[str], right: str) -> Iterator[str]:
     for value in values:
-        if not pattern.fullmatch(value):
+        if not pattern.fullmatch(str(value)):
             yield f"The {what} '{value}' will not do. It must be {right}."
 
 

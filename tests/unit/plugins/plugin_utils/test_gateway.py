@@ -59,6 +59,7 @@ def options(**changes):
             ]
         },
         {"gateway_models": [model(served_model_name="meta-llama/Llama-3.1-70B-Instruct")]},
+        {"gateway_keys": [{"name": 1, "key": int("9" * 24)}]},
         {"gateway_keys": [{"name": "Team_A.1", "key": "AZaz09._~+/-" + KEY + "=="}]},
     ],
 )
