@@ -198,7 +198,7 @@ def _verify(paths: dict[FileRecord, str]) -> None:
     with ThreadPoolExecutor(HASH_THREADS) as pool:
         sums = list(pool.map(sha256_of, paths.values()))
     wrong = [(file, seen) for file, seen in zip(paths, sums) if seen != file.sha256]
-    for file, _ in wrong:
+    for file, _seen in wrong:
         os.unlink(paths[file])
     if wrong:
         file, seen = wrong[0]
@@ -222,7 +222,7 @@ def _replace_files(model: WantedModel, files: tuple[FileRecord, ...]) -> None:
 
 def _sweep(directory: str, keep: set[str]) -> None:
     """Remove what an interrupted copy left in the staging directory."""
-    for parent, _, names in os.walk(directory):
+    for parent, _folders, names in os.walk(directory):
         for name in names:
             path = os.path.join(parent, name)
             if os.path.relpath(path, directory) not in keep | {MANIFEST}:

@@ -159,14 +159,14 @@ class SystemNginx:
     def test(self, configuration: Path) -> str | None:
         if self._binary is None:
             return None
-        status, _, words = self._run([self._binary, "-t", "-q", "-c", str(configuration)])
+        status, _out, words = self._run([self._binary, "-t", "-q", "-c", str(configuration)])
         return None if status == 0 else words.strip()
 
     def running(self) -> bool:
         return self._run(["systemctl", "is-active", "--quiet", "nginx.service"])[0] == 0
 
     def reload(self) -> None:
-        status, _, words = self._run(["systemctl", "reload", "nginx.service"])
+        status, _out, words = self._run(["systemctl", "reload", "nginx.service"])
         if status != 0:
             raise TreeError(f"'systemctl reload nginx.service' failed: {words.strip()}")
 
@@ -310,7 +310,7 @@ class TreeKeeper:
         return True
 
     def _settled(self, probe: str, wanted: str | None) -> bool:
-        for _ in range(SETTLED_PROBES):
+        for _probe in range(SETTLED_PROBES):
             if self.nginx.told(probe) != wanted:
                 return False
             time.sleep(PROBE_INTERVAL_SECONDS)

@@ -94,7 +94,7 @@ def main() -> None:
             "ca_path": {"type": "path"},
             "model": {"type": "str", "required": True},
             "prompt": {"type": "str", "default": "Tensor parallelism splits"},
-            "max_tokens": {"type": "int", "default": 16},
+            "max_tokens": {"type": "int", "default": 16, "no_log": False},
             "timeout": {"type": "float", "default": 60},
         },
         supports_check_mode=True,

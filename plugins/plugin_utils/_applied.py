@@ -15,7 +15,7 @@ from typing import Any
 from ._findings import Findings
 from ._fleet import Fleet
 from ._memory import Layout
-from ._reading import Reader
+from ._reading import Reader, is_whole
 from ._text import natural_key
 
 ROLES = ("engine", "model_store", "serve", "gateway")
@@ -169,11 +169,11 @@ def _is_unit(unit: Any) -> bool:
     devices = unit.get("devices")
     return (
         named
-        and type(unit.get("port")) is int
+        and is_whole(unit.get("port"))
         and 0 < unit["port"] <= 65535
         and all(isinstance(unit.get(key), str) for key in ("address", "engine_path", "model_path", "accelerator"))
         and isinstance(devices, list)
         and all(isinstance(device, str) for device in devices)
-        and all(type(size) is int and size > 0 for size in sizes)
+        and all(is_whole(size) and size > 0 for size in sizes)
         and len(devices) == sizes[0] * sizes[1]
     )

@@ -84,7 +84,8 @@ class Space:
         free = self._free[fit.kind.key][host]
         taken = tuple(devices if devices is not None else free[: fit.layout.world])
         listens = self._port(host, port)
-        assert listens is not None, f"{host} has no room"
+        if listens is None:
+            raise ValueError(f"{host} has no room")
         self._free[fit.kind.key][host] = [device for device in free if device not in taken]
         memory = self._memory[host]
         if memory is not None:

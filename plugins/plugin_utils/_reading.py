@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ._findings import Findings
 from ._text import did_you_mean
@@ -24,6 +24,11 @@ LARGEST_NUMBER = 2**53
 """Beyond it JSON readers lose digits; no size, count or port comes near."""
 TRUE_WORDS = frozenset({"true", "yes", "on"})
 FALSE_WORDS = frozenset({"false", "no", "off"})
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether a value is a whole number, which JSON's true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def plain(value: Any, path: str, findings: Findings, depth: int = 0) -> Any:
@@ -123,7 +128,7 @@ class Reader:
         value = _whole(self._values.get(key))
         if value is None:
             return default
-        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        if is_whole(value) and least <= value <= most:
             return value
         wanted = f"a whole number from {least}" + (f" to {most}" if most < LARGEST_NUMBER else "")
         self.wrong(key, value, wanted)

@@ -14,7 +14,7 @@ from ..module_utils._model import DTYPE_BYTES, FAMILIES, ModelShape
 from ..module_utils._quantization import FP8
 from ._findings import Findings
 from ._memory import Layout, stage_weights
-from ._reading import Reader
+from ._reading import Reader, is_whole
 from ._wishes import Model
 
 SHAPE_WORDS = frozenset(field.name for field in dataclasses.fields(ModelShape))
@@ -141,7 +141,7 @@ def _quantization(reader: Reader) -> dict[str, Any]:
 
 def _is_block(block: Any) -> bool:
     extents = block if isinstance(block, list) else []
-    return len(extents) == 2 and all(type(extent) is int and 0 < extent < LARGEST_COUNT for extent in extents)
+    return len(extents) == 2 and all(is_whole(extent) and 0 < extent < LARGEST_COUNT for extent in extents)
 
 
 def _is_pattern(pattern: str) -> bool:
