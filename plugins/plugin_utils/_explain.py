@@ -66,7 +66,7 @@ def url(plan: Plan, model: str) -> str:
 def endpoint(plan: Plan, ca_path: str = ".secrets/ca.crt") -> str:
     """The way in: address, models, where the key is, and a request to try.
 
-    ca_path: where the certificate authority of the front door lies on the controller.
+    ca_path: where the certificate authority of the front door lies on the controller; empty where everybody trusts it.
     """
     way = plan["endpoint"]
     if way is None:
@@ -75,7 +75,7 @@ def endpoint(plan: Plan, ca_path: str = ".secrets/ca.crt") -> str:
     lines = [f"Endpoint  {_root(way)}/v1   (on {way['host']}; the default model is {default['name']})"]
     rows = [(model["name"], f"/m/{model['name']}/v1", model["served_model_name"]) for model in plan["models"]]
     lines += _columns(("model", "path", 'asked for as "model"'), rows)
-    trust = f" --cacert {ca_path}" if way["scheme"] == "https" else ""
+    trust = f" --cacert {ca_path}" if way["scheme"] == "https" and ca_path else ""
     body = f'{{"model": "{default["served_model_name"]}", "prompt": "Hello", "max_tokens": 16, "stream": true}}'
     lines += [
         "Key       one of gateway_keys in the inventory, sent as: Authorization: Bearer <key>",
