@@ -23,6 +23,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 LOCKS = HERE.parents[1] / "roles" / "engine" / "files" / "locks"
@@ -88,7 +89,7 @@ def pins(lock: str) -> list[str]:
     return [line.split()[0] for line in lock.splitlines() if "==" in line and not line.startswith("#")]
 
 
-def resolve(environment: Environment, sources: list[str], kept: list[str]) -> Mapping[str, object]:
+def resolve(environment: Environment, sources: list[str], kept: list[str]) -> dict[str, Any]:
     """What uv finds for an environment, as its pylock.toml says it. ``kept`` are pins to hold on to."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -100,7 +101,7 @@ def resolve(environment: Environment, sources: list[str], kept: list[str]) -> Ma
         return tomllib.loads((folder / "pylock.toml").read_text())
 
 
-def render(environment: Environment, resolved: Mapping[str, object]) -> str:
+def render(environment: Environment, resolved: Mapping[str, Any]) -> str:
     """The lock in the form that pip and uv both read."""
     target = f"{environment.name} for Python {environment.python} on {environment.platform}"
     lines = [f"# {target}, by tests/engine/make_locks.py"]
