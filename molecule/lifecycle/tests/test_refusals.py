@@ -70,7 +70,7 @@ REFUSALS = {
         model(engine_args={"enable_prefix_cachin": True}),
         ["enable_prefix_cachin", "enable_prefix_caching"],
     ),
-    "engine flag that the plan owns": (model(engine_args={"port": 1}), ["port", "plan"]),
+    "engine flag that the plan owns": (model(engine_args={"port": 1}), ["engine_args.port", "fleet_engine_port"]),
     "fleet_gpus that disagrees with the host": (
         host("lifecycle-node1", fleet_gpus=[{"model": "H100-SXM-80GB", "count": 8}]),
         ["lifecycle-node1", "H100-SXM-80GB"],
