@@ -178,7 +178,8 @@ class Wait:
     def _check(self, state: UnitState, restarts_before: int, answered: bool) -> None:
         if state.active in ("inactive", "failed"):
             raise NotReady("the unit does not run")
-        if state.restarts - restarts_before > self.patience.restarts:
+        deaths = state.restarts - restarts_before + (state.sub == "auto-restart")
+        if deaths > self.patience.restarts:
             raise NotReady("the unit dies and is restarted again and again")
         if answered and not state.running:
             raise NotReady("another program answers at its port")

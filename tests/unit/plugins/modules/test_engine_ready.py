@@ -61,7 +61,7 @@ def test_a_token_ends_the_wait(answers, seconds):
 
 def test_a_restart_or_two_is_borne():
     restarted = dataclasses.replace(RUNNING, restarts=2)
-    script = Script([REFUSED, REFUSED, TOKEN], [RUNNING, WAITING, restarted])
+    script = Script([REFUSED, REFUSED, TOKEN], [RUNNING, dataclasses.replace(WAITING, restarts=1), restarted])
     assert script.wait.for_token()[0] == TOKEN
 
 
@@ -71,7 +71,8 @@ def test_a_restart_or_two_is_borne():
         ([REFUSED], [RUNNING], r"no token within 60 s; the last answer was: ConnectionRefusedError", 31),
         ([REFUSED], [RUNNING, dataclasses.replace(RUNNING, active="failed")], "the unit does not run", 1),
         ([REFUSED], [dataclasses.replace(RUNNING, active="inactive")], "the unit does not run", 1),
-        ([REFUSED], [RUNNING, RUNNING, dataclasses.replace(WAITING, restarts=3)], "again and again", 2),
+        ([REFUSED], [RUNNING, RUNNING, dataclasses.replace(WAITING, restarts=2)], "again and again", 2),
+        ([REFUSED], [RUNNING, RUNNING, dataclasses.replace(RUNNING, restarts=3)], "again and again", 2),
         ([http(401)], [RUNNING], "it serves and refuses the request: HTTP 401", 1),
         ([http(404)], [RUNNING], "it serves and refuses the request: HTTP 404", 1),
         ([http(500)], [RUNNING], "it serves and refuses the request: HTTP 500", 5),

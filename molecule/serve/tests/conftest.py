@@ -1,0 +1,24 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[2] / ".ansible/collections")]
+
+from replicas import files, pids  # noqa: E402 - after the path to it
+
+
+@pytest.fixture
+def unchanged(host: Any) -> Iterator[None]:
+    """The test changes no file and ends no process."""
+    before = pids(host), files(host)
+    yield
+    assert (pids(host), files(host)) == before
