@@ -35,7 +35,7 @@ def test_the_user_is_a_system_user_who_cannot_log_in(host):
     assert user.uid < 1000
     assert (user.home, user.shell) == ("/var/lib/gpufleet", "/usr/sbin/nologin")
     home = host.file("/var/lib/gpufleet")
-    assert (home.user, home.mode) == ("vllm", 0o755)
+    assert (home.user, home.mode) == ("root", 0o755)
 
 
 def test_the_environment_names_its_lock(host):

@@ -91,8 +91,9 @@ def test_an_unfinished_environment_is_built_anew_from_a_wheelhouse_on_the_host(h
 
 
 def test_pruning_keeps_what_is_named_and_what_is_not_ours(host, engine, run):
-    host.check_output("mkdir /opt/gpufleet/engine/somebody-elses")
+    host.check_output(f"mkdir /opt/gpufleet/engine/somebody-elses {engine.path}.build")
     assert run(entry="prune").changed == 1
+    assert not host.file(f"{engine.path}.build").exists
     assert sorted(host.file("/opt/gpufleet/engine").listdir()) == ["cpu-9.0.0", "somebody-elses"]
     assert run(entry="prune").changed == 0
 
