@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from ._owned import is_secret
+
 Unit = Mapping[str, Any]
 
 # a DNS label: it becomes part of a unit's, a file's and a folder's name
@@ -40,8 +42,6 @@ OWNED_ARGUMENTS = {
     "shutdown_timeout",
     "tensor_parallel_size",
 }
-# flags whose value is a secret, while everybody on the host can read the engine's settings
-SECRET_ARGUMENTS = {"api_key", "hf_token"}
 
 
 def unit_problems(units: Sequence[Unit]) -> list[str]:
@@ -76,8 +76,10 @@ def _alone(unit: Unit) -> Iterator[str]:
     yield from _devices(unit)
     for option in ("engine_path", "model_path"):
         yield from _path(unit, option)
-    for argument in unit.get("engine_args") or {}:
-        yield from _argument(unit, argument)
+    for argument, value in (unit.get("engine_args") or {}).items():
+        yield from _argument(unit, argument, value)
+    for variable in filter(is_secret, unit.get("engine_env") or {}):
+        yield f"{unit['name']}: engine_env.{variable} would stand in a file that everybody can read: leave it out."
 
 
 def _address(unit: Unit) -> Iterator[str]:
@@ -110,9 +112,9 @@ def _path(unit: Unit, option: str) -> Iterator[str]:
             yield f"{unit['name']}: {option} {path} lies under {folder}, of which each unit sees its own: move it."
 
 
-def _argument(unit: Unit, argument: str) -> Iterator[str]:
+def _argument(unit: Unit, argument: str, value: Any) -> Iterator[str]:
     word = argument.replace("-", "_")
-    if word in SECRET_ARGUMENTS:
+    if is_secret(word) and isinstance(value, str):
         yield f"{unit['name']}: engine_args.{argument} would stand in a file that everybody can read: leave it out."
     elif word in OWNED_ARGUMENTS:
         yield f"{unit['name']}: engine_args.{argument} is what another option of the unit sets: leave it out."

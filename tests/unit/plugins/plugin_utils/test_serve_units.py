@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.gpufleet.serving.plugins.plugin_utils import _engine_flags
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._serve_units import OWNED_ARGUMENTS, unit_problems
 
 SPEC = Path(__file__).resolve().parents[4] / "roles/serve/meta/argument_specs.yml"
@@ -93,6 +94,10 @@ def test_good_units(units):
             "tiny-0: engine_args.api_key would stand in a file that everybody can read: leave it out.",
         ),
         (
+            [unit(engine_env={"HF_TOKEN": "x"})],
+            "tiny-0: engine_env.HF_TOKEN would stand in a file that everybody can read: leave it out.",
+        ),
+        (
             [unit(engine_args={"max-model-len": 8})],
             "tiny-0: engine_args.max-model-len is what another option of the unit sets: leave it out.",
         ),
@@ -109,3 +114,8 @@ def test_all_problems_are_told_at_once():
 def test_every_setting_of_the_argument_spec_is_owned():
     units = yaml.safe_load(SPEC.read_text())["argument_specs"]["main"]["options"]["serve_units"]["options"]
     assert set(units["config"]["options"]) <= OWNED_ARGUMENTS
+
+
+@pytest.mark.parametrize(("variant", "version"), [("cpu", "0.32.0"), ("cuda", "0.33.0")])
+def test_every_owned_argument_is_a_flag_of_the_engines(variant, version):
+    assert OWNED_ARGUMENTS.issubset(_engine_flags.known(variant, version))
