@@ -108,7 +108,7 @@ class Fleet:
             cwd=cwd,
             env={
                 **os.environ,
-                "PWD": str(self.folder),
+                "PWD": str(self.folder.parent),
                 "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
                 **self.settings,
             },
@@ -131,7 +131,7 @@ class Fleet:
 
     def plan(self) -> dict[str, Any]:
         """The plan that the last run wrote down."""
-        return json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+        return json.loads((self.folder.parent / "plan.json").read_text(encoding="utf-8"))
 
 
 def stop(process: subprocess.Popen[str]) -> str:

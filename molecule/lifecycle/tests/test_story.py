@@ -36,7 +36,7 @@ def two_models(fleet: Fleet) -> Fleet:
 
 def test_without_plan_json_and_from_another_folder_nothing_changes(fleet, tmp_path):
     before = pids()
-    (fleet.folder / "plan.json").unlink(missing_ok=True)
+    (fleet.folder.parent / "plan.json").unlink(missing_ok=True)
     fleet.run(cwd=tmp_path).expect_unchanged()
     assert pids() == before
 
@@ -48,7 +48,7 @@ def test_no_secret_is_in_any_output_plan_fact_or_process_list(fleet):
         (fleet.secrets / "gateway.key").read_text(encoding="ascii").splitlines()[1],
     ]
     run = fleet.run("site.yml", "-vvv", "--diff").expect(0)
-    places = {"output": run.output, "plan.json": (fleet.folder / "plan.json").read_text(encoding="utf-8")}
+    places = {"output": run.output, "plan.json": (fleet.folder.parent / "plan.json").read_text(encoding="utf-8")}
     for host in (NODE1, NODE2, GATEWAY):
         places[f"facts of {host}"] = shell(host, "cat /etc/ansible/facts.d/* /var/lib/gpufleet/plan.json", check=False)
         places[f"processes of {host}"] = shell(host, "ps axww")
