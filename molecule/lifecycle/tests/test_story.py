@@ -128,7 +128,7 @@ def test_a_dropped_hosts_replica_moves_and_the_host_is_named(fleet, front_door):
     smaller = fleet.with_hosts(drop)
     before = main_pid(NODE1, "tiny-0")
     run = smaller.run().expect(0)
-    assert NODE2 in run.words and "reset.yml" in run.words
+    assert f"gpufleet.serving.reset --limit {NODE2}" in run.words
     assert main_pid(NODE1, "tiny-0") == before
     assert main_pid(NODE1, "tiny-1") > 0
     assert front_door.answers("tiny")
