@@ -61,6 +61,7 @@ class Run:
     def expect_unchanged(self) -> Run:
         """The run itself, where it succeeded and changed nothing."""
         self.expect(0)
+        assert self.changed, f"no recap:\n{self.output[-6000:]}"
         assert not any(self.changed.values()), f"changed: {self.changed}\n{self.output[-6000:]}"
         return self
 
@@ -110,6 +111,9 @@ class Fleet:
                 **os.environ,
                 "PWD": str(self.folder.parent),
                 "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+                # colours would come between the words of a sentence
+                "ANSIBLE_FORCE_COLOR": "false",
+                "ANSIBLE_NOCOLOR": "true",
                 **self.settings,
             },
             stdin=subprocess.DEVNULL,
