@@ -123,6 +123,6 @@ def test_pipeline_stages_serve_too_and_no_request_fails_on_the_way_there(fleet, 
     assert len(results["ok"]) > 20
     for replica, host in REPLICAS.items():
         assert pids()[replica] != before[replica]
-        assert "pipeline_parallel_size: 2" in shell(host, f"cat /etc/gpufleet/serve/{replica}.yaml")
+        assert "pipeline-parallel-size: 2" in shell(host, f"cat /etc/gpufleet/serve/{replica}.yaml")
     assert front_door.answers("tiny")
     pipelined.run().expect_unchanged()
