@@ -121,3 +121,5 @@ def test_an_unreachable_host_may_be_allowed_and_its_replica_is_left_as_it_was(fl
     assert {
         name: main_pid(f"lifecycle-node{index + 1}", f"tiny-{index}") for index, name in enumerate(("a", "b"))
     } == pids
+    fleet.run().expect(0)
+    fleet.run().expect_unchanged()
