@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[2] / ".ansible/collections")]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from replicas import files, pids  # noqa: E402 - after the path to it
+from replicas import files, pids
 
 
 @pytest.fixture
