@@ -132,15 +132,15 @@ def _environment(path: str) -> dict[str, str]:
 
 
 def _model_store(bill: Bill, units: list[Placed]) -> dict[str, Any]:
-    """The weights of planned units are put in place; those that held units still read are only kept."""
-    models = {model.name: model for model in bill.models}
+    """Weights that the inventory lists are put in place; others that held units still read are only kept."""
+    listed = {model.name: _stored(model, bill.weights[model.name], bill.settings) for model in bill.models}
     entries, kept = {}, set()
     for placed in units:
-        if placed.unit["name"] in bill.fresh:
-            name = placed.unit["model"]
-            entries[name] = _stored(models[name], bill.weights[name], bill.settings)
+        name, path = placed.unit["model"], placed.unit["model_path"]
+        if placed.unit["name"] in bill.fresh or (name in listed and listed[name]["path"] == path):
+            entries[name] = listed[name]
         else:
-            kept.add(placed.unit["model_path"])
+            kept.add(path)
     paths = {entry["path"] for entry in entries.values()}
     return {
         "model_store_models": [entries[name] for name in sorted(entries)],

@@ -190,8 +190,8 @@ def test_disk_that_is_too_small_is_refused_before_the_first_byte(host):
         host.check_output("umount /mnt/small")
     assert (
         "model-store-1: the missing models need 0.1 GiB on the filesystem of /mnt/small (model_store_min_free_gib 0.1 "
-        "included), it has 0.0 GiB free. Make room, move model_store_root to a larger filesystem, or set "
-        "model_store_prune: true in a run that lists fewer models"
+        "included), it has 0.0 GiB free. Make room, move model_store_root to a larger filesystem, or "
+        "list fewer models and run site.yml with -e fleet_prune=true"
     ) in message
     assert listing(host) == before
 
@@ -225,7 +225,7 @@ def test_only_models_of_the_store_that_nobody_lists_are_removed(host):
     assert converge([SHARDED, ON_HOST], **alone) == 0
     assert listing(host) == unlisted, "nothing is removed unless asked for"
 
-    assert converge([SHARDED, ON_HOST], model_store_prune=True, **alone) == 1
+    assert converge([SHARDED, ON_HOST], entry="prune", **alone) == 1
     assert not host.file(f"{ROOT}/old").exists
     for path in (kept, own, SHARDED["path"], ON_HOST["path"]):
         assert host.file(path).is_directory, path

@@ -72,9 +72,16 @@ def test_held_replicas_keep_their_engine_weights_and_upstreams():
     assert after["held"]
     share = after["shares"]["gpu1"]
     assert share["engine"]["engine_environments"][0]["path"] == "/opt/gpufleet/engine/cuda-0.33.0"
-    assert share["model_store"]["model_store_models"] == []
-    assert share["model_store"]["model_store_keep_paths"] == ["/srv/models/small"]
-    assert share["gateway"] == before["shares"]["gpu1"]["gateway"]
+    for role in ("model_store", "gateway"):
+        assert share[role] == before["shares"]["gpu1"][role]
+
+
+def test_the_weights_that_a_held_replica_reads_are_kept_when_its_model_moves():
+    before = make(TWO, servers(1))
+    after = make([model("small", replica_count=2, source="/srv/moved/small")], servers(1), applied(before))
+    store = after["shares"]["gpu1"]["model_store"]
+    assert store["model_store_models"] == []
+    assert store["model_store_keep_paths"] == ["/srv/models/small"]
 
 
 def test_a_held_replica_is_asked_under_the_name_that_it_still_answers_to():
