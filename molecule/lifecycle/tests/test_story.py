@@ -113,7 +113,7 @@ def test_a_run_that_is_killed_half_way_is_finished_by_the_next(two_models, front
 def test_a_removed_model_leaves_nothing_behind(fleet, front_door):
     before = pids()
     with front_door.load("tiny") as results:
-        fleet.run("site.yml", "-e", "fleet_prune=true").expect(0)
+        fleet.run("site.yml", "-e", "model_store_prune=true", "-e", "engine_prune=true").expect(0)
     assert results["failed"] == []
     assert pids() == before
     for host in (NODE1, NODE2, GATEWAY):

@@ -191,7 +191,7 @@ def test_disk_that_is_too_small_is_refused_before_the_first_byte(host):
     assert (
         "model-store-1: the missing models need 0.1 GiB on the filesystem of /mnt/small (model_store_min_free_gib 0.1 "
         "included), it has 0.0 GiB free. Make room, move model_store_root to a larger filesystem, or "
-        "list fewer models and run site.yml with -e fleet_prune=true"
+        "list fewer models and run site.yml with -e model_store_prune=true"
     ) in message
     assert listing(host) == before
 
