@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter that puts a plan into words. The logic is in plugin_utils/_explain.py."""
+"""The filter that puts a plan into words. The logic is in plugin_utils/_explain.py and _markdown.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.gpufleet.serving.plugins.plugin_utils import _explain
+from ansible_collections.gpufleet.serving.plugins.plugin_utils import _explain, _markdown
 
 DOCUMENTATION = r"""
 name: explain
@@ -17,7 +17,7 @@ short_description: A plan in words
 version_added: "0.1.0"
 author: The gpufleet authors (@gpufleet)
 description:
-  - Text for a terminal of 100 columns.
+  - Text for a terminal of 100 columns, or a page of Markdown.
 positional: _input
 options:
   _input:
@@ -26,11 +26,11 @@ options:
     required: true
   part:
     description:
-      - V(table) is the whole plan. V(refusals) and V(held) are those parts of it, empty where there are none.
+      - V(table) is the whole plan, V(markdown) the same as a page. V(refusals) and V(held) are those parts of it, empty where there are none.
       - V(endpoint) is the way in, V(url) the root of one model's API.
       - V(verified) is what came back through the front door.
     type: str
-    choices: [table, refusals, held, endpoint, url, verified]
+    choices: [table, markdown, refusals, held, endpoint, url, verified]
     default: table
   model:
     description: With O(part=url), the model's name.
@@ -68,6 +68,7 @@ _value:
 
 PARTS: dict[str, Callable[..., str]] = {
     "table": _explain.table,
+    "markdown": _markdown.markdown,
     "refusals": _explain.refusals,
     "held": _explain.held,
     "endpoint": _explain.endpoint,

@@ -73,7 +73,7 @@ def test_held_replicas_are_named_with_what_to_say():
     text = held(restarted())
     assert text.splitlines()[0] == "Held: 2 replicas left alone, everything else is carried out"
     assert "tiny-0: it serves, and its unit would change: max_num_seqs from unset to 8" in text
-    assert "\n  -> say fleet_allow_restart=true" in text
+    assert "\n     -> say fleet_allow_restart=true" in text
 
 
 def test_changes_are_listed_in_their_order():

@@ -1,0 +1,216 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan in sections: what there is to say of it, as titles, rows and items, before any layout.
+
+``_explain`` sets the sections for a terminal, ``_markdown`` for a page. Every function takes a plan, plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._text import counted, listing
+
+SHORT_ID = 12
+
+Plan = Mapping[str, Any]
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A sentence, and what to do about it."""
+
+    text: str
+    remedies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Something to say: a title with what is said at once, then a table, then sentences."""
+
+    title: str
+    summary: str = ""
+    headers: Row = ()
+    rows: Sequence[Row] = ()
+    items: Sequence[Item] = ()
+
+
+def headline(plan: Plan) -> str:
+    """The plan in one line."""
+    if plan["refusals"]:
+        return f"Plan refused: {counted(len(plan['refusals']), 'reason')} below"
+    serving = {replica["head"] for replica in plan["replicas"]}
+    return (
+        f"Plan {plan['id'][:SHORT_ID]}: tier {plan['tier']}, {counted(len(plan['replicas']), 'replica')} of "
+        f"{counted(len(plan['models']), 'model')} on {counted(len(serving), 'host')} of {len(plan['hosts'])}"
+    )
+
+
+def sections(plan: Plan) -> Iterator[Section]:
+    """Everything: models, memory, hosts, endpoint, changes, warnings; or the refusals in place of the changes."""
+    yield from _models(plan)
+    yield from _memory(plan)
+    yield _hosts(plan)
+    if plan["refusals"]:
+        yield from warnings(plan)
+        yield from refusals(plan)
+    else:
+        yield _endpoint(plan)
+        yield _changes(plan)
+        yield from held(plan)
+        yield from warnings(plan)
+
+
+def refusals(plan: Plan) -> Iterator[Section]:
+    """Every refusal with its remedies, where there is one."""
+    count = counted(len(plan["refusals"]), "thing")
+    return _findings(f"Refused: {count} to put right first; no host was changed", plan["refusals"])
+
+
+def warnings(plan: Plan) -> Iterator[Section]:
+    """Every warning with its remedies, where there is one."""
+    return _findings("Warnings", plan["warnings"])
+
+
+def held(plan: Plan) -> Iterator[Section]:
+    """The replicas that stay as they are, and what to say to have them changed, where there is one."""
+    if plan["held"]:
+        items = [Item(f"{item['replica']}: {item['reason']}") for item in plan["held"]]
+        remedies = tuple(dict.fromkeys(item["remedy"] for item in plan["held"]))
+        items[-1] = Item(items[-1].text, remedies)
+        yield Section(f"Held: {counted(len(items), 'replica')} left alone, everything else is carried out", items=items)
+
+
+def root(endpoint: Mapping[str, Any]) -> str:
+    """The front door's address as a URL without a path."""
+    usual = {"http": 80, "https": 443}[endpoint["scheme"]]
+    port = "" if endpoint["port"] == usual else f":{endpoint['port']}"
+    address = f"[{endpoint['address']}]" if ":" in endpoint["address"] else endpoint["address"]
+    return f"{endpoint['scheme']}://{address}{port}"
+
+
+def _models(plan: Plan) -> Iterator[Section]:
+    chosen = [model for model in plan["models"] if model["device_key"]]
+    if chosen:
+        yield Section(
+            "Models",
+            headers=("model", "tier", "replicas", "device", "requests each", "max_model_len"),
+            rows=[
+                (
+                    model["name"],
+                    str(model["tier"] or "-"),
+                    f"{model['replica_count']} x TP {model['tensor_parallel_size']} "
+                    f"PP {model['pipeline_parallel_size']}",
+                    str(model["device_key"]),
+                    str(model["fits_requests"]),
+                    str(model["max_model_len"]),
+                )
+                for model in chosen
+            ],
+            items=[Item(f"{model['name']}: {model['reason']}") for model in chosen],
+        )
+
+
+MEMORY_TERMS = {
+    "weights_gib": "weights",
+    "activation_gib": "activ.",
+    "graphs_gib": "graphs",
+    "kv_gib": "KV cache",
+    "outside_gib": "outside",
+    "margin_gib": "margin",
+    "device_gib": "device",
+}
+"""The terms of a rank's memory and their column headings."""
+
+
+def _memory(plan: Plan) -> Iterator[Section]:
+    rows = [
+        (
+            model["name"],
+            rank["rank"],
+            *(f"{rank[term]:.2f}" for term in MEMORY_TERMS),
+            f"{rank['kv_tokens']:,}",
+        )
+        for model in plan["models"]
+        for rank in model["memory"]
+    ]
+    if rows:
+        headers = ("model", "ranks", *MEMORY_TERMS.values(), "KV tokens")
+        yield Section("Memory of each rank, estimated, in GiB", headers=headers, rows=rows)
+
+
+def _hosts(plan: Plan) -> Section:
+    by_host: dict[str, list[str]] = {}
+    for replica in plan["replicas"]:
+        by_host.setdefault(replica["head"], []).append(f"{replica['name']} :{replica['port']} on {_ranges(replica)}")
+    return Section(
+        "Hosts",
+        headers=("host", "address", "devices", "replicas"),
+        rows=[
+            (name, host["address"], _devices(host), _work(plan, name, host, by_host.get(name, [])))
+            for name, host in plan["hosts"].items()
+        ],
+    )
+
+
+def _devices(host: Mapping[str, Any]) -> str:
+    counts: dict[str, int] = {}
+    for device in host["devices"]:
+        counts[device["key"]] = counts.get(device["key"], 0) + 1
+    return ", ".join(f"{count} x {key}" for key, count in counts.items()) or "-"
+
+
+def _work(plan: Plan, name: str, host: Mapping[str, Any], replicas: list[str]) -> str:
+    if host["state"] != "planned":
+        replicas = [host["state"], *replicas]
+    if name in plan["gateways"]:
+        replicas = ["front door", *replicas]
+    return "; ".join(replicas) or "-"
+
+
+def _ranges(replica: Mapping[str, Any]) -> str:
+    """Device indexes, neighbours joined: 0-3,6."""
+    indexes = [rank["device_index"] for rank in replica["ranks"]]
+    if None in indexes:
+        return listing(rank["device"] for rank in replica["ranks"])
+    runs: list[list[int]] = []
+    for index in indexes:
+        if runs and runs[-1][-1] + 1 == index:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _endpoint(plan: Plan) -> Section:
+    way = plan["endpoint"]
+    return Section("Endpoint", f"{root(way)}/v1 on {way['host']}" if way else "none: nothing is served")
+
+
+def _changes(plan: Plan) -> Section:
+    """What a run would do, against what is applied."""
+    counts = ", ".join(f"{len(names)} {word}" for word, names in sorted(plan["diff"].items()) if names)
+    if not plan["steps"]:
+        return Section("Changes", f"none ({counts})" if counts else "none")
+    return Section(
+        "Changes",
+        counts,
+        headers=("step", "action", "replica", "host", "why"),
+        rows=[
+            (str(number), step["action"], step["replica"], listing(step["hosts"]), step["reason"])
+            for number, step in enumerate(plan["steps"], 1)
+        ],
+    )
+
+
+def _findings(title: str, findings: Iterable[Mapping[str, Any]]) -> Iterator[Section]:
+    items = [
+        Item(f"{finding['subject']}: {finding['reason']}  [{finding['code']}]", tuple(finding["remedies"]))
+        for finding in findings
+    ]
+    if items:
+        yield Section(title, items=items)
