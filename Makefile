@@ -10,7 +10,7 @@ HOSTS := ansible-playbook -i tests/hosts/inventory -i inventories/demo
 export PATH := $(CURDIR)/tests/hosts/bin:$(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lint unit plan soak molecule model link lock venv clean
+.PHONY: help demo demo-down test check lint unit plan soak bench molecule model link lock venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ unit: link venv ## the unit tests
 
 soak: link venv ## what takes too long for every change; by hand
 	@.venv/bin/python tests/lanes/suites.py soak
+
+bench: link venv ## how long plans take as fleets grow
+	@PYTHONPATH=.ansible/collections .venv/bin/python tests/bench/plan_bench.py
 
 molecule: link venv ## one scenario: SCENARIO=gateway
 	@tests/lanes/molecule test -s $(SCENARIO)

@@ -26,7 +26,8 @@ options:
     required: true
   part:
     description:
-      - V(table) is the whole plan, V(markdown) the same as a page. V(refusals) and V(held) are those parts of it, empty where there are none.
+      - V(table) is the whole plan, V(markdown) the same as a page.
+      - V(refusals) and V(held) are those parts of it, empty where there are none.
       - V(endpoint) is the way in, V(url) the root of one model's API.
       - V(verified) is what came back through the front door.
     type: str

@@ -124,6 +124,25 @@ def demo(**changes: Any) -> dict[str, Any]:
     return inputs | changes
 
 
+LARGE_MODELS = 20
+
+
+def large(hosts: int) -> dict[str, Any]:
+    """The inputs of a large fleet: hosts of eight GPUs that answered, and twenty models that fill them."""
+    answered = {}
+    for number in range(hosts):
+        gpus = [gpu(index, uuid=f"GPU-{number}-{index}") for index in range(8)]
+        told = facts(*gpus, default_address=f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}")
+        answered[f"gpu{number}"] = host(number, address=None, facts=told, reachable=True)
+    models, shapes = [], {}
+    for number in range(LARGE_MODELS):
+        name, ranks = f"model-{number}", 2 ** (number % 4)
+        wish = {"tensor_parallel_size": ranks, "replica_count": max(1, hosts * 8 // LARGE_MODELS // ranks)}
+        models.append(model(name, max_model_len=8192, **wish))
+        shapes[name] = shape(LLAMA_8B, num_hidden_layers=32 + number)
+    return {"models": models, "hosts": answered, "shapes": shapes, "settings": PUBLIC}
+
+
 def planned(**inputs: Any) -> dict[str, Any]:
     """The plan of these inputs, accepted by the checker."""
     return dict(accept(plan(**inputs)))

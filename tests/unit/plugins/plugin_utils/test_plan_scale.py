@@ -11,29 +11,12 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._plan import plan
 from ansible_collections.gpufleet.serving.tests.plan_checker import accept
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils import fleets
 
-HOSTS, MODELS = 1000, 20
 CPU_SECONDS = 6.0
 """Three times what a quiet machine may take: a test finds a step that grows with the square, a benchmark the rest."""
 
 
-def fleet():
-    """Hosts that answered with all that ``gpu_info`` tells, and models of four sizes that fill half of them."""
-    hosts = {}
-    for number in range(HOSTS):
-        gpus = [fleets.gpu(index, uuid=f"GPU-{number}-{index}") for index in range(8)]
-        told = fleets.facts(*gpus, default_address=f"10.0.{number // 250}.{number % 250 + 1}")
-        hosts[f"gpu{number}"] = fleets.host(number, address=None, facts=told, reachable=True)
-    models, shapes = [], {}
-    for number in range(MODELS):
-        name, ranks = f"model-{number}", 2 ** (number % 4)
-        wish = {"tensor_parallel_size": ranks, "replica_count": HOSTS * 8 // MODELS // ranks}
-        models.append(fleets.model(name, max_model_len=8192, **wish))
-        shapes[name] = fleets.shape(fleets.LLAMA_8B, num_hidden_layers=32 + number)
-    return {"models": models, "hosts": hosts, "shapes": shapes, "settings": fleets.PUBLIC}
-
-
 def test_a_thousand_hosts_are_planned_and_planned_again_in_seconds():
-    inputs = fleet()
+    inputs = fleets.large(1000)
     began = time.process_time()
     first = plan(**inputs)
     planned = time.process_time()
