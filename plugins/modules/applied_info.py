@@ -98,6 +98,18 @@ replicas:
         - Whether clients may be served here, so that a restart would be felt. The unit is active and its health is
           V(ok) or V(busy), as a saturated engine can be slow to answer.
       type: bool
+measured:
+  description:
+    - What was measured of each replica, by its name, as M(gpufleet.serving.engine_figures) and
+      M(gpufleet.serving.engine_benchmark) put it together. Empty where nothing was.
+  type: dict
+  returned: always
+  sample:
+    llama-0:
+      unit_id: 9f3c1d2b4a59
+      measured_at: "2026-01-31T12:00:00Z"
+      kv_blocks: 27102
+      block_size: 16
 plan:
   description: The copy of the last applied plan; null when there is none or it was not asked for.
   type: dict
@@ -118,6 +130,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.serving.plugins.module_utils._engine import Engine
+from ansible_collections.gpufleet.serving.plugins.module_utils._measured_fact import (
+    MEASURED,
+    FactError,
+    Replicas,
+    read_fact,
+)
 from ansible_collections.gpufleet.serving.plugins.module_utils._systemd import (
     Run,
     SystemdError,
@@ -152,11 +170,19 @@ class AppliedReader:
         """What each role recorded, by role name."""
         found = {}
         for path in self._files(FACTS):
-            match = FACT_FILE.fullmatch(path.name)
+            match = FACT_FILE.fullmatch(path.name) if path != self.root / MEASURED else None
             record = self._record(path) if match else None
             if match and record is not None:
                 found[match.group("role")] = record
         return found
+
+    def measured(self) -> Replicas:
+        """What was measured of each replica."""
+        try:
+            return read_fact(self.root / MEASURED)
+        except FactError as error:
+            self._problem("what was measured", str(error), "Remove the file; verify.yml writes it anew.")
+            return {}
 
     def plan(self) -> dict[str, Any] | None:
         """The copy of the last applied plan, if this host keeps one."""
@@ -245,7 +271,12 @@ class AppliedReader:
 
 def read_applied(reader: AppliedReader, with_plan: bool) -> dict[str, Any]:
     """The module's whole answer."""
-    answer = {"roles": reader.roles(), "replicas": reader.replicas(), "plan": reader.plan() if with_plan else None}
+    answer = {
+        "roles": reader.roles(),
+        "replicas": reader.replicas(),
+        "measured": reader.measured(),
+        "plan": reader.plan() if with_plan else None,
+    }
     return dict(answer, problems=reader.problems)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ._findings import Findings
 from ._fleet import Fleet
+from ._measured import Measured, UnreadableError, read_measured
 from ._memory import Layout
 from ._reading import Reader, is_whole
 from ._text import natural_key
@@ -27,6 +28,7 @@ class AppliedReplica:
     """One replica as it was last put onto a host.
 
     unit: the options of its unit, word for word. active: systemd runs it. live: active, and its port answers.
+    measured: what was measured of it under these options, if anything.
     """
 
     name: str
@@ -35,6 +37,7 @@ class AppliedReplica:
     unit: dict[str, Any]
     active: bool = False
     live: bool = False
+    measured: Measured | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ class Applied:
 
 
 def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
-    """The previous plan from plain data: ``{"hosts": {host: {"roles", "replicas"}}, "plan": the last one or None}``.
+    """The previous plan from plain data: ``{"hosts": {host: {"roles", "replicas", "measured"}}, "plan": last}``.
 
     The part of hosts that do not answer, or have left the inventory, is taken from the last copy of the plan.
     """
@@ -94,7 +97,7 @@ def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
         answer = Reader(answers.get(name, {}), f"what is applied on {name}", findings)
         running = answer.mapping("replicas")
         roles[name] = _recorded(answer) if name in answers else _remembered(last_shares.get(name))
-        recorded = list(_replicas(name, roles[name], running, findings))
+        recorded = list(_replicas(name, roles[name], running, answer.mapping("measured"), findings))
         replicas += recorded
         unrecorded = sorted(set(running) - {replica.name for replica in recorded}, key=natural_key)
         strays[name] = {replica: _says(running[replica], "live") for replica in unrecorded}
@@ -137,7 +140,11 @@ def _devices(host: Any) -> list[dict[str, Any]]:
 
 
 def _replicas(
-    host: str, roles: dict[str, dict[str, Any]], running: dict[str, Any], findings: Findings
+    host: str,
+    roles: dict[str, dict[str, Any]],
+    running: dict[str, Any],
+    measured: dict[str, Any],
+    findings: Findings,
 ) -> Iterator[AppliedReplica]:
     units = roles.get("serve", {}).get("serve_units")
     for unit in units if isinstance(units, list) else []:
@@ -150,7 +157,23 @@ def _replicas(
             )
             continue
         state = running.get(unit["name"])
-        yield AppliedReplica(unit["name"], unit["model"], host, unit, _says(state, "active"), _says(state, "live"))
+        figures = _measured(host, unit, measured.get(unit["name"]), findings)
+        yield AppliedReplica(
+            unit["name"], unit["model"], host, unit, _says(state, "active"), _says(state, "live"), figures
+        )
+
+
+def _measured(host: str, unit: dict[str, Any], entry: Any, findings: Findings) -> Measured | None:
+    try:
+        return read_measured(entry, unit) if entry is not None else None
+    except UnreadableError as error:
+        findings.warn(
+            "measured_unreadable",
+            host,
+            f"what was measured of {unit['name']} cannot be read and is left out: {error}",
+            "remove /etc/ansible/facts.d/gpufleet_measured.fact on the host; verify.yml writes it anew",
+        )
+        return None
 
 
 def _says(state: Any, word: str) -> bool:

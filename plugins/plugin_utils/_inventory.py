@@ -14,6 +14,8 @@ from typing import Any
 
 FLEET_GROUPS = ("gpu_nodes", "gateways", "k3s_servers", "k3s_agents")
 INVENTORY_WORDS = ("fleet_gpus", "fleet_cpu_devices", "fleet_cpu_kv_gib", "fleet_rack", "fleet_fabric_interface")
+HOST_ANSWERS = ("roles", "replicas", "measured")
+"""What of applied_info's answer is about the host that gave it."""
 CONTROLLER_PREFIX = "controller:"
 
 
@@ -30,12 +32,12 @@ def fleet_hosts(hostvars: Mapping[str, Any], groups: Mapping[str, Iterable[str]]
 
 
 def applied(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> dict[str, Any]:
-    """The previous plan as the hosts hold it: each host's applied parts, and the newest copy of the whole plan."""
+    """The previous plan as the hosts hold it: what applied_info says of each, and the newest copy of the whole plan."""
     answers = {host: hostvars[host].get("survey_applied") for host in hosts}
     told = {host: answer for host, answer in answers.items() if isinstance(answer, Mapping) and "roles" in answer}
     copies = [answer["plan"] for _host, answer in sorted(told.items()) if answer.get("plan")]
     return {
-        "hosts": {host: {"roles": answer["roles"], "replicas": answer["replicas"]} for host, answer in told.items()},
+        "hosts": {host: {word: answer[word] for word in HOST_ANSWERS} for host, answer in told.items()},
         "plan": copies[0] if copies else None,
     }
 

@@ -81,7 +81,24 @@ def read(host, run=NO_UNIT_RUNS, plan=False):
 
 
 def test_a_bare_host(tmp_path):
-    assert read(tmp_path, plan=True) == {"roles": {}, "replicas": {}, "plan": None, "problems": []}
+    assert read(tmp_path, plan=True) == {"roles": {}, "replicas": {}, "measured": {}, "plan": None, "problems": []}
+
+
+def test_what_was_measured_is_no_role(host):
+    fact = host / "etc/ansible/facts.d/gpufleet_measured.fact"
+    fact.write_text('{"replicas": {"tiny-0": {"unit_id": "9f3c", "kv_blocks": 900}}}')
+    answer = read(host)
+    assert (answer["roles"], answer["problems"]) == ({}, [])
+    assert answer["measured"] == {"tiny-0": {"unit_id": "9f3c", "kv_blocks": 900}}
+
+
+def test_a_measured_fact_that_cannot_be_read_is_named(host):
+    (host / "etc/ansible/facts.d/gpufleet_measured.fact").write_text("[]")
+    answer = read(host)
+    assert answer["measured"] == {}
+    (problem,) = answer["problems"]
+    assert "gpufleet_measured.fact" in problem
+    assert problem.endswith("Remove the file; verify.yml writes it anew.")
 
 
 def test_a_live_replica(host):

@@ -70,11 +70,12 @@ def test_a_cpu_host_with_stated_kv_space_needs_no_asking():
 
 
 def test_applied_leaves_out_hosts_without_an_answer():
-    told = {"roles": {"serve": {"share": "s", "options": {}}}, "replicas": {}, "plan": {"id": "p"}}
+    about_the_host = {"roles": {"serve": {"share": "s", "options": {}}}, "replicas": {}, "measured": {"tiny-0": {}}}
+    told = {**about_the_host, "plan": {"id": "p"}, "problems": []}
     previous = _inventory.applied(
         {"a": {"survey_applied": told}, "b": {"survey_applied": {"skipped": True}}}, ["a", "b"]
     )
-    assert previous == {"hosts": {"a": {"roles": told["roles"], "replicas": {}}}, "plan": {"id": "p"}}
+    assert previous == {"hosts": {"a": about_the_host}, "plan": {"id": "p"}}
 
 
 def test_each_kind_of_source_is_read_where_it_is():
