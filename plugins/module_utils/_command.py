@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Callable
 
 REAP_SECONDS = 1.0
 """How long a killed program may take to die before it is left behind: one stuck in the kernel (state D) never does."""
@@ -58,12 +62,56 @@ def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
     return Outcome(rc=process.returncode, stdout=stdout, stderr=stderr)
 
 
-def _abandon(process: subprocess.Popen[str]) -> None:
+def first_lines(argv: list[str], enough: Callable[[str], bool], most: int, timeout_s: float) -> list[str]:
+    """What a program prints up to the line that is ``enough``, ``most`` lines at most; then it is killed.
+
+    What it printed until then where it runs out of time; nothing where it cannot be run.
+    """
+    lines: list[str] = []
+    with _printing(argv, timeout_s) as output:
+        for line in output:
+            lines.append(line.rstrip("\n"))
+            if len(lines) == most or enough(lines[-1]):
+                break
+    return lines
+
+
+@contextmanager
+def _printing(argv: list[str], timeout_s: float) -> Iterator[Iterator[str]]:
+    """A program's lines as it prints them. It is killed at the end, or when its time is up."""
     try:
+        # run_command of Ansible's modules keeps all that a program ever prints
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+    except OSError:
+        yield iter(())
+        return
+    timer = threading.Timer(timeout_s, _kill, [process])
+    timer.start()
+    try:
+        yield iter(process.stdout or ())
+    finally:
+        timer.cancel()
+        _abandon(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _abandon(process: subprocess.Popen[str]) -> None:
+    _kill(process)
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=REAP_SECONDS)
-    except (ProcessLookupError, subprocess.TimeoutExpired):
-        pass
     for pipe in (process.stdout, process.stderr):
         if pipe:
             pipe.close()

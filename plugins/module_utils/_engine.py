@@ -62,7 +62,14 @@ class Engine:
 
     def requests_in_flight(self) -> int:
         """Requests that the engine runs or has queued. Raises EngineSilent, or ValueError without such a gauge."""
-        return requests_in_flight(self._get("/metrics").text)
+        return requests_in_flight(self.metrics())
+
+    def metrics(self) -> str:
+        """All metrics as Prometheus' text. Raises EngineSilent."""
+        answer = self._get("/metrics")
+        if answer.status != 200:
+            raise EngineSilent(f"{self.url}/metrics: HTTP {answer.status}")
+        return answer.text
 
     def _get(self, path: str) -> Answer:
         connection = http.client.HTTPConnection(self.address, self.port, timeout=self.timeout_s)

@@ -8,7 +8,7 @@ import signal
 import time
 
 from ansible_collections.gpufleet.serving.plugins.module_utils import _command
-from ansible_collections.gpufleet.serving.plugins.module_utils._command import Outcome, run_bounded
+from ansible_collections.gpufleet.serving.plugins.module_utils._command import Outcome, first_lines, run_bounded
 
 
 def test_what_a_program_prints_and_how_it_ends():
@@ -77,3 +77,25 @@ def _ends(pid: int, within_s: float = 5) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def test_first_lines_end_at_the_line_that_is_enough_and_so_does_the_program(tmp_path):
+    pid_file = tmp_path / "pid"
+    script = f"echo $$ > {pid_file}; echo one; echo two; echo three; sleep 60"
+    assert first_lines(["sh", "-c", script], lambda line: line == "two", most=100, timeout_s=10) == ["one", "two"]
+    assert _ends(int(pid_file.read_text()))
+
+
+def test_no_more_lines_than_wanted_are_read_of_a_program_that_never_stops():
+    assert first_lines(["yes"], lambda _line: False, most=3, timeout_s=10) == ["y", "y", "y"]
+
+
+def test_first_lines_of_a_program_that_ends_are_all():
+    assert first_lines(["printf", "a\nb"], lambda _line: False, most=100, timeout_s=10) == ["a", "b"]
+
+
+def test_a_program_that_is_silent_for_too_long_is_killed_and_what_it_said_kept(tmp_path):
+    started = time.monotonic()
+    assert first_lines(["sh", "-c", "echo a; sleep 60"], lambda _line: False, most=9, timeout_s=0.5) == ["a"]
+    assert time.monotonic() - started < 0.5 + _command.REAP_SECONDS + 1
+    assert first_lines([str(tmp_path / "none")], lambda _line: False, most=9, timeout_s=1) == []

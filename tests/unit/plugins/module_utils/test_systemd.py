@@ -8,6 +8,7 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._systemd import (
     SystemdError,
     journal_tail,
     parse_unit,
+    start_lines,
     unit_states,
 )
 
@@ -108,3 +109,24 @@ def test_the_journal_or_why_not():
     assert journal_tail("u.service", 40, run) == "one\ntwo"
     assert asked == [["journalctl", "--unit=u.service", "--lines=40", "--no-pager", "--output=cat"]]
     assert journal_tail("u.service", 40, answering(1, error="no access\n")[0]) == "(journalctl: no access)"
+
+
+def on_path(monkeypatch, folder, script):
+    """Put a journalctl of our own in front of the host's."""
+    program = folder / "journalctl"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_what_a_unit_wrote_since_it_started(monkeypatch, tmp_path):
+    on_path(monkeypatch, tmp_path, 'for word; do echo "$word"; done; echo ready; echo request; sleep 60')
+    run, asked = answering(0, "7d1f4e\n")
+    lines = start_lines("u.service", lambda line: line == "ready", run)
+    assert lines == ["--no-pager", "--output=cat", "_SYSTEMD_INVOCATION_ID=7d1f4e", "ready"]
+    assert asked == [["systemctl", "show", "--property=InvocationID", "--value", "--", "u.service"]]
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, "\n"), (1, "")], ids=["never started", "no systemd"])
+def test_a_unit_without_a_start_wrote_nothing(status, told):
+    assert start_lines("u.service", bool, answering(status, told)[0]) == []
