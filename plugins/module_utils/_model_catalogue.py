@@ -15,7 +15,8 @@ import dataclasses
 import difflib
 from typing import NamedTuple
 
-from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelError, ModelShape, shape_from_config
+from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelError, ModelShape
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
 
 AICONFIGURATOR = "github.com/ai-dynamo/aiconfigurator 095f58a51c4c, model_configs/{}"
 INFERENCE_SIM = "github.com/inference-sim/inference-sim f90a1e3a6787, model_configs/{}"

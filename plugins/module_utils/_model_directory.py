@@ -10,7 +10,8 @@ import json
 import os
 import re
 
-from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelError, ModelShape, shape_from_config
+from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelError, ModelShape
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
 from ansible_collections.gpufleet.serving.plugins.module_utils._safetensors import read_headers, weight_files
 
 CONFIG = "config.json"

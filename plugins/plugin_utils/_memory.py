@@ -19,8 +19,9 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ..module_utils._model import ModelShape, Tensor, tensors
-from ..module_utils._quantization import FP8
+from ..module_utils._model import ModelShape
+from ..module_utils._model_tensors import Tensor, quantized_while_loading, tensors
+from ..module_utils._quantization import FP8, MADE_WHILE_LOADING
 from ._devices import CPU, Kind
 from ._text import GIB
 from ._wishes import Model
@@ -157,9 +158,10 @@ def as_served(shape: ModelShape, model: Model) -> ModelShape:
     if model.dtype == "auto" and dtype == "float32":
         dtype = "bfloat16"
     dtype = {"half": "float16", "float": "float32"}.get(dtype, dtype)
-    if model.quantization == FP8 and shape.quantization is None:
-        return replace(shape, dtype=dtype, quantization=FP8, quantization_granularity="tensor")
-    return replace(shape, dtype=dtype)
+    served = replace(shape, dtype=dtype)
+    if shape.quantization is None and (model.quantization or "").lower() in MADE_WHILE_LOADING:
+        return quantized_while_loading(served, model.quantization.lower())
+    return served
 
 
 def replica_memory(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_len: int) -> ReplicaMemory:

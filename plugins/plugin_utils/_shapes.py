@@ -10,35 +10,68 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..module_utils._model import DTYPE_BYTES, FAMILIES, ModelShape
-from ..module_utils._quantization import FP8
+from ..module_utils._model import (
+    ATTENTIONS,
+    BOTH,
+    CHUNKED,
+    DENSE,
+    DTYPE_BYTES,
+    GQA,
+    LAYER_TYPES,
+    LINEAR,
+    MAMBA,
+    MLA,
+    MLP_TYPES,
+    SLIDING,
+    SPARSE,
+    ModelShape,
+)
+from ..module_utils._model_families import FAMILIES
+from ..module_utils._model_tensors import is_sized
+from ..module_utils._quantization import CHECKPOINT_WORDS, FORMATS, FP8, GRANULARITIES, MADE_WHILE_LOADING
 from ._findings import Findings
 from ._memory import Layout, stage_weights
 from ._reading import Reader, is_whole
 from ._wishes import Model
 
 SHAPE_WORDS = frozenset(field.name for field in dataclasses.fields(ModelShape))
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(ModelShape)}
 LARGEST_COUNT = 2**32
 """More than any model has of anything that its shape counts."""
 MOST_LAYERS = 4096
 COUNTS = (
     "hidden_size",
-    "intermediate_size",
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",
     "vocab_size",
     "max_position_embeddings",
 )
-OPTIONAL_COUNTS = {"parameter_count": 0, "weight_bytes": None, "sliding_window": None}
-FLAGS = {
-    "tie_word_embeddings": False,
-    "attention_bias": False,
-    "mlp_bias": False,
-    "qk_norm": False,
-    "supports_pipeline": True,
+FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "qk_norm")
+OPTIONAL_FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, bool))
+OPTIONAL_COUNTS = tuple(name for name, default in DEFAULTS.items() if is_whole(default))
+"""Sizes of parts that not every model has; 0 where it has none."""
+PER_LAYER_WORDS = {"layer_types": LAYER_TYPES, "mlp_types": MLP_TYPES}
+PER_LAYER_COUNTS = ("layer_intermediate_sizes", "compress_ratios")
+WORDS = {"model_type": "", "provenance": "config.json"}
+
+NEEDED_BY = {
+    MLA: ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"),
+    LINEAR: (
+        "linear_num_key_heads",
+        "linear_num_value_heads",
+        "linear_key_head_dim",
+        "linear_value_head_dim",
+        "linear_conv_kernel_dim",
+    ),
+    MAMBA: ("mamba_num_heads", "mamba_head_dim", "mamba_state_size", "mamba_n_groups", "mamba_conv_kernel_dim"),
+    CHUNKED: ("attention_chunk_size",),
+    SLIDING: ("sliding_window",),
+    SPARSE: ("num_experts", "num_experts_per_tok", "moe_intermediate_size"),
+    BOTH: ("num_experts", "num_experts_per_tok", "moe_intermediate_size"),
+    DENSE: ("intermediate_size",),
 }
-WORDS = {"model_type": "", "attention": "gqa", "provenance": "config.json"}
+"""The sizes without which a part of a model cannot be counted, by the word that announces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +133,60 @@ def _checked(reader: Reader, findings: Findings) -> ModelShape | None:
     """The shape of plain data, or None when some of it is not what a shape holds."""
     before = len(findings.refusals)
     values: dict[str, Any] = {name: _needed(reader, name, reader.integer(name, most=LARGEST_COUNT)) for name in COUNTS}
-    values["num_hidden_layers"] = _needed(
-        reader, "num_hidden_layers", reader.integer("num_hidden_layers", most=MOST_LAYERS)
-    )
-    values |= {name: reader.integer(name, default, least=0) for name, default in OPTIONAL_COUNTS.items()}
-    values |= {name: reader.flag(name, default) for name, default in FLAGS.items()}
+    layers = _needed(reader, "num_hidden_layers", reader.integer("num_hidden_layers", most=MOST_LAYERS))
+    values["num_hidden_layers"] = layers
+    values["intermediate_size"] = reader.integer("intermediate_size", 0, least=0, most=LARGEST_COUNT)
+    values |= {name: reader.integer(name, None, least=0) for name in ("weight_bytes", "sliding_window")}
+    values |= {
+        name: reader.integer(name, 0, least=0, most=2**50 if name == "parameter_count" else LARGEST_COUNT)
+        for name in OPTIONAL_COUNTS
+    }
+    values |= {name: reader.flag(name) for name in FLAGS}
+    values |= {name: reader.flag(name, DEFAULTS[name]) for name in OPTIONAL_FLAGS}
     for name, choices in (("architecture", FAMILIES), ("dtype", DTYPE_BYTES)):
         values[name] = _needed(reader, name, reader.choice(name, choices, ""))
+    values["attention"] = reader.choice("attention", ATTENTIONS, GQA)
     values |= {name: reader.text(name, default, pattern="(?s).*") for name, default in WORDS.items()}
+    values |= _per_layer(reader, layers)
     values |= _quantization(reader)
-    return ModelShape(**values) if len(findings.refusals) == before else None
+    if len(findings.refusals) > before:
+        return None
+    shape = ModelShape(**values)
+    _check_parts(shape, reader)
+    return shape if len(findings.refusals) == before else None
+
+
+def _per_layer(reader: Reader, layers: int | None) -> dict[str, Any]:
+    """What a shape lists layer by layer."""
+    found: dict[str, Any] = {}
+    for name, words in PER_LAYER_WORDS.items():
+        found[name] = reader.texts(name)
+        for word in sorted(set(found[name]) - words):
+            reader.wrong(name, word, f"words of {', '.join(sorted(words))}")
+    for name in PER_LAYER_COUNTS:
+        values = reader.items(name)
+        found[name] = tuple(value for value in values if is_whole(value) and 0 <= value < LARGEST_COUNT)
+        if len(found[name]) < len(values):
+            reader.wrong(name, values, "whole numbers")
+    for name, values in found.items():
+        if values and len(values) != layers and name != "compress_ratios":
+            reader.wrong(name, len(values), f"an item for each of {layers} layers")
+    return found
+
+
+def _check_parts(shape: ModelShape, reader: Reader) -> None:
+    """Every part that the shape announces has its sizes."""
+    layers = range(shape.num_hidden_layers)
+    kinds = {shape.layer_type(layer) for layer in layers}
+    announced = kinds | {shape.mlp_type(layer) for layer in layers} | {shape.attention}
+    for word in sorted(announced & set(NEEDED_BY)):
+        for name in NEEDED_BY[word]:
+            if not getattr(shape, name):
+                reader.wrong(name, getattr(shape, name), f"a number above 0: its layers are {word}")
+    if FAMILIES[shape.architecture].experts is None and announced & {SPARSE, BOTH}:
+        reader.wrong("mlp_types", sorted(announced & {SPARSE, BOTH}), f"dense layers: {shape.architecture} has no others")
+    if FAMILIES[shape.architecture].linear is None and LINEAR in kinds:
+        reader.wrong("layer_types", LINEAR, f"other layers: {shape.architecture} has none of those")
 
 
 def _needed(reader: Reader, name: str, value: Any) -> Any:
@@ -123,14 +200,19 @@ def _quantization(reader: Reader) -> dict[str, Any]:
     block = reader.get("quantization_block")
     granularity = reader.get("quantization_granularity")
     if granularity is not None:
-        granularity = reader.choice("quantization_granularity", {"tensor", "channel", "block"}, "tensor")
-    if (block is not None or granularity == "block") and not _is_block(block):
+        granularity = reader.choice("quantization_granularity", GRANULARITIES, "tensor")
+    if (block is not None or granularity in ("block", "group")) and not _is_block(block):
         reader.wrong("quantization_block", block, "two numbers above 0")
     ignored = reader.texts("quantization_ignored")
     for pattern in ignored:
         if not _is_pattern(pattern):
             reader.wrong("quantization_ignored", pattern, "names, globs, or re: and a regular expression")
+    overrides = reader.items("quantization_overrides")
+    for override in overrides:
+        if not _is_override(override):
+            reader.wrong("quantization_overrides", override, f"a pattern and one of {', '.join(FORMATS)}")
     return {
+        "quantization_overrides": tuple(tuple(override) for override in overrides if _is_override(override)),
         "quantization": reader.text("quantization", pattern="(?s).*"),
         "quantization_granularity": granularity,
         "quantization_block": tuple(block) if isinstance(block, list) else None,
@@ -144,6 +226,11 @@ def _is_block(block: Any) -> bool:
     return len(extents) == 2 and all(is_whole(extent) and 0 < extent < LARGEST_COUNT for extent in extents)
 
 
+def _is_override(override: Any) -> bool:
+    pair = override if isinstance(override, list) else []
+    return len(pair) == 2 and all(isinstance(item, str) for item in pair) and _is_pattern(pair[0]) and pair[1] in FORMATS
+
+
 def _is_pattern(pattern: str) -> bool:
     try:
         re.compile(pattern.removeprefix("re:"))
@@ -154,24 +241,23 @@ def _is_pattern(pattern: str) -> bool:
 
 def _sizeable(shape: ModelShape, model: Model, findings: Findings) -> bool:
     """Whether the planner has rules for this shape. Others are refused, never sized by a guess."""
-    if shape.attention != "gqa":
+    if not is_sized(shape):
         findings.refuse(
-            "not_yet", model.name, f"its attention is {shape.attention}, which is not yet sized", "use a dense model"
-        )
-    elif shape.quantization not in (None, FP8):
-        findings.refuse(
-            "not_yet",
+            "unknown_quantization",
             model.name,
-            f"its weights are quantised as {shape.quantization}, which is not yet sized",
-            "use the unquantised model, or its fp8 version",
+            f"its weights are stored as {shape.quantization}, whose size is not known here",
+            f"use the unquantised model, or a version in one of {', '.join(FORMATS)}",
         )
-    elif model.quantization not in (None, FP8):
+        return False
+    wished = (model.quantization or "").lower()
+    if wished and wished not in (MADE_WHILE_LOADING if shape.quantization is None else CHECKPOINT_WORDS | {FP8}):
+        stored = "in 16 bits" if shape.quantization is None else f"as {shape.quantization}"
         findings.refuse(
-            "not_yet",
+            "unknown_quantization",
             model.name,
-            f"quantization {model.quantization} is not yet sized",
-            "leave it out: the engine reads the checkpoint's own; or say fp8",
+            f"quantization is {model.quantization}, and its weights are stored {stored}",
+            "leave it out: the engine reads the checkpoint's own",
+            *([f"or say one of {', '.join(sorted(MADE_WHILE_LOADING))}"] if shape.quantization is None else []),
         )
-    else:
-        return True
-    return False
+        return False
+    return True

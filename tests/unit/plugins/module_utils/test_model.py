@@ -10,7 +10,6 @@ import re
 
 import pytest
 from ansible_collections.gpufleet.serving.plugins.module_utils._model import (
-    FAMILIES,
     InconsistentModelError,
     MissingFieldError,
     ModelError,
@@ -18,9 +17,11 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._model import (
     ShardingError,
     UnknownArchitectureError,
     UnsupportedModelError,
-    shape_from_config,
-    tensors,
 )
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_families import FAMILIES
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_tensors import tensors
+from ansible_collections.gpufleet.serving.plugins.module_utils._quantization import FORMATS
 from ansible_collections.gpufleet.serving.plugins.module_utils._safetensors import TensorHeader
 from ansible_collections.gpufleet.serving.tests.unit.checkpoints import CONFIG, ITEM_BYTES, PARAMETERS, TENSORS
 from hypothesis import given
@@ -243,7 +244,7 @@ def test_sizes_that_do_not_divide(change, size, message):
     vocabulary=st.integers(1, 5000),
     layers=st.integers(1, 4),
     tied=st.booleans(),
-    architecture=st.sampled_from(sorted(set(FAMILIES) - {"Qwen2ForCausalLM", "Phi3ForCausalLM"})),
+    architecture=st.sampled_from(["LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM", "Gemma3ForCausalLM"]),
 )
 def test_ranks_together_hold_the_model_and_its_copies(
     kv_heads, group, head_dim, width, vocabulary, layers, tied, architecture
@@ -305,9 +306,9 @@ def test_scales_of_a_rank():
 
 
 def test_other_quantisations_are_named_but_not_sized():
-    shape = shape_from_config(config(quantization_config={"quant_method": "awq", "bits": 4}), headers())
-    assert (shape.quantization, shape.parameter_count, shape.weight_bytes) == ("awq", PARAMETERS, 2 * PARAMETERS)
-    message = "weights quantised as awq are not sized tensor by tensor, only unquantised and fp8 ones are"
+    shape = shape_from_config(config(quantization_config={"quant_method": "hqq", "bits": 4}), headers())
+    assert (shape.quantization, shape.parameter_count, shape.weight_bytes) == ("hqq", PARAMETERS, 2 * PARAMETERS)
+    message = f"weights quantised as hqq are not sized tensor by tensor, only those in {', '.join(FORMATS)} are"
     with pytest.raises(UnsupportedModelError, match=f"^{message}$"):
         tensors(shape)
 
@@ -320,6 +321,26 @@ def test_planner_may_ask_for_another_storage():
 
 
 # --- what config.json may leave out or say otherwise ---------------------------------------------------------------
+
+MIXED_LAYERS = {
+    "listed": ({"sliding_window": 32, "layer_types": ["full_attention", "sliding_attention"]}, 32),
+    "by number": (
+        {
+            "architectures": ["Qwen2ForCausalLM"],
+            "sliding_window": 32,
+            "use_sliding_window": True,
+            "max_window_layers": 1,
+        },
+        32,
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "window"), MIXED_LAYERS.values(), ids=MIXED_LAYERS)
+def test_layers_of_two_kinds(change, window):
+    shape = shape_from_config(config(**change))
+    assert (shape.layer_types, shape.sliding_window) == (("full_attention", "sliding_attention"), window)
+
 
 WINDOWS = {
     "llama has none": ({}, None),
@@ -375,21 +396,19 @@ def test_dtype(change, dtype):
 
 REFUSALS = {
     "another architecture": (
-        {"architectures": ["MixtralForCausalLM"]},
+        {"architectures": ["RwkvForCausalLM"]},
         UnknownArchitectureError,
-        "the weights of architecture MixtralForCausalLM are not known here, only those of LlamaForCausalLM, "
-        "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Phi3ForCausalLM. If the model is one of these under "
-        "another name, give architectures and num_hidden_layers, hidden_size, intermediate_size, num_attention_heads, "
-        "vocab_size, max_position_embeddings in config.json",
+        f"the weights of architecture RwkvForCausalLM are not known here, only those of {', '.join(FAMILIES)}. "
+        "If the model is one of these under another name, give architectures and num_hidden_layers, hidden_size, "
+        "intermediate_size, num_attention_heads, vocab_size, max_position_embeddings in config.json",
     ),
     "a picture model around a language model": (
-        {"architectures": ["Mistral3ForConditionalGeneration"], "text_config": {"model_type": "mistral"}},
+        {"architectures": ["FancyForConditionalGeneration"], "text_config": {"model_type": "mistral"}},
         UnknownArchitectureError,
-        "the weights of architecture Mistral3ForConditionalGeneration (its language model is nested in text_config) "
-        "are "
-        "not known here, only those of LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
-        "Phi3ForCausalLM. If the model is one of these under another name, give architectures and num_hidden_layers, "
-        "hidden_size, intermediate_size, num_attention_heads, vocab_size, max_position_embeddings in config.json",
+        "the weights of architecture FancyForConditionalGeneration (its language model is nested in text_config) are "
+        f"not known here, only those of {', '.join(FAMILIES)}. If the model is one of these under another name, give "
+        "architectures and num_hidden_layers, hidden_size, intermediate_size, num_attention_heads, vocab_size, "
+        "max_position_embeddings in config.json",
     ),
     "no architecture": (
         {"architectures": ...},
@@ -446,22 +465,15 @@ REFUSALS = {
         MissingFieldError,
         "config.json of LlamaForCausalLM: torch_dtype is 'float64', give one of float32, bfloat16, float16",
     ),
-    "layers of two kinds": (
-        {"sliding_window": 32, "layer_types": ["full_attention", "sliding_attention"]},
-        UnsupportedModelError,
-        "config.json of LlamaForCausalLM: some layers attend to a window of 32 tokens and some to everything; only "
-        "models whose layers are all alike are sized",
+    "a kind of layer of the future": (
+        {"layer_types": ["full_attention", "quantum_attention"]},
+        MissingFieldError,
+        "config.json of LlamaForCausalLM: layer_types names quantum_attention, give a kind for every layer",
     ),
-    "layers of two kinds, by number": (
-        {
-            "architectures": ["Qwen2ForCausalLM"],
-            "sliding_window": 32,
-            "use_sliding_window": True,
-            "max_window_layers": 1,
-        },
-        UnsupportedModelError,
-        "config.json of Qwen2ForCausalLM: some layers attend to a window of 32 tokens and some to everything; only "
-        "models whose layers are all alike are sized",
+    "a kind too many": (
+        {"layer_types": ["full_attention"] * 3},
+        MissingFieldError,
+        "config.json of LlamaForCausalLM: layer_types has 3 layers, not 2, give a kind for every layer",
     ),
 }
 

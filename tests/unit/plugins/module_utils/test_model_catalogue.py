@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.gpufleet.serving.plugins.module_utils._model import tensors
 from ansible_collections.gpufleet.serving.plugins.module_utils._model_catalogue import (
     BY_NAME,
     ROWS,
@@ -15,6 +14,7 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._model_catalogue 
     nearest,
     shape,
 )
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_tensors import tensors
 
 ITEM_BYTES = 2
 

@@ -47,7 +47,7 @@ CASES = {
         {"quantization": {"quant_algo": "fp8", "kv_cache_quant_algo": None}},
         Quantization("fp8", "tensor"),
     ),
-    "modelopt in 4 bits": ({"quantization": {"quant_algo": "NVFP4"}}, Quantization("modelopt_fp4")),
+    "modelopt in 4 bits": ({"quantization": {"quant_algo": "NVFP4"}}, Quantization("nvfp4", "group", (1, 16))),
     "modelopt, a word of the future": ({"quant_algo": "W3A3"}, Quantization("w3a3")),
     "compressed, a scale a channel": (
         compressed({**FLOAT8, "strategy": "channel"}),
@@ -67,15 +67,64 @@ CASES = {
     ),
     "compressed, integers": (
         compressed({"num_bits": 8, "type": "int", "strategy": "channel"}),
-        Quantization("compressed-tensors", None, None, ("lm_head",)),
+        Quantization("int8", "channel", None, ("lm_head",)),
+    ),
+    "compressed, integers in groups with zero points": (
+        compressed({"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": False}),
+        Quantization("int4", "group", (1, 32), ("lm_head",), zeros=True),
+    ),
+    "compressed, four bits of floating point": (
+        compressed({"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16}),
+        Quantization("nvfp4", "group", (1, 16), ("lm_head",)),
     ),
     "compressed, some layers only": (
         compressed({**FLOAT8, "strategy": "channel"}, targets=("re:.*down_proj",)),
+        Quantization("compressed-tensors", None, None, ("lm_head",), overrides=(("re:.*down_proj", "fp8"),)),
+    ),
+    "compressed, three bits": (
+        compressed({"num_bits": 3, "type": "int", "strategy": "channel"}),
         Quantization("compressed-tensors", None, None, ("lm_head",)),
     ),
+    "modelopt, layer by layer": (
+        {
+            "quant_algo": "MIXED_PRECISION",
+            "quantized_layers": {
+                "model.layers.0.mlp.experts.0.down_proj": {"quant_algo": "NVFP4"},
+                "model.layers.0.mlp.experts.1.down_proj": {"quant_algo": "NVFP4"},
+                "model.layers.0.self_attn.q_proj": {"quant_algo": "FP8"},
+            },
+        },
+        Quantization(
+            "modelopt_mixed",
+            overrides=(
+                ("model.layers.0.mlp.experts.down_proj", "nvfp4"),
+                ("model.layers.0.self_attn.q_proj", "fp8"),
+            ),
+        ),
+    ),
     "compressed, no groups": ({"quant_method": "compressed-tensors"}, Quantization("compressed-tensors")),
-    "awq": ({"quant_method": "awq", "bits": 4}, Quantization("awq")),
-    "a method with an underscore": ({"quant_method": "fbgemm_fp8"}, Quantization("fbgemm_fp8")),
+    "awq": (
+        {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
+        Quantization("int4", "group", (1, 128), zeros=True),
+    ),
+    "gptq": (
+        {"quant_method": "gptq", "bits": 8, "group_size": 32, "sym": True},
+        Quantization("int8", "group", (1, 32)),
+    ),
+    "gptq, a scale a row": ({"quant_method": "gptq", "bits": 4, "group_size": -1}, Quantization("int4", "channel")),
+    "mxfp4": (
+        {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]},
+        Quantization("mxfp4", "group", (1, 32), ("lm_head",)),
+    ),
+    "bitsandbytes": (
+        {"quant_method": "bitsandbytes", "load_in_4bit": True, "llm_int8_skip_modules": ["lm_head"]},
+        Quantization("nf4", "group", (1, 64), ("lm_head",)),
+    ),
+    "a method with an underscore": (
+        {"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head"]},
+        Quantization("fp8", "channel", None, ("lm_head",)),
+    ),
+    "a method of the future": ({"quant_method": "spqr_next"}, Quantization("spqr_next")),
     "no method": ({"bits": 4}, Quantization("unnamed")),
 }
 
@@ -96,6 +145,10 @@ def test_parse(config, expected):
         ("*.down_proj", "model.layers.10.mlp.up_proj", False),
         ("re:.*self_attn.*", "model.layers.3.self_attn.q_proj", True),
         ("re:self_attn", "model.layers.3.self_attn.q_proj", False),
+        ("model.language_model.layers.3.self_attn*", "language_model.model.layers.3.self_attn.q_proj", True),
+        ("model.language_model.layers.3.self_attn*", "model.layers.3.self_attn.q_proj", True),
+        ("language_model.lm_head", "lm_head", True),
+        ("backbone.layers.3.mixer", "model.layers.3.mixer.in_proj", True),
     ],
 )
 def test_ignores(pattern, module, ignored):

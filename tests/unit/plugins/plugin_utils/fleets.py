@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ansible_collections.gpufleet.serving.plugins.module_utils._model import shape_from_config
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._plan import plan
 from ansible_collections.gpufleet.serving.tests.plan_checker import accept
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.gpufleet.serving.plugins.module_utils._model import shape_from_config, tensors
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_tensors import tensors
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import CPU, CUDA, Kind
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import (
     Batch,

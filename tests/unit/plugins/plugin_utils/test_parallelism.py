@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelShape, shape_from_config
+from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelShape
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._parallelism import (
     layouts,

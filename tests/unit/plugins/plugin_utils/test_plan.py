@@ -130,8 +130,8 @@ def test_weights_on_the_controller_must_have_been_read():
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"attention": "mla"}, "not_yet"),
-        ({"quantization": "awq"}, "not_yet"),
+        ({"attention": "mla"}, "bad_value"),
+        ({"quantization": "hqq"}, "unknown_quantization"),
         ({"num_hidden_layers": 0}, "bad_value"),
         ({"dtype": "int4"}, "bad_value"),
         ({"vocab_size": None}, "bad_value"),
@@ -148,7 +148,7 @@ def test_a_shape_that_cannot_be_reckoned_with_is_refused(change, code):
 
 def test_other_quantisations_are_not_sized_by_a_guess():
     models = [fleets.model(quantization="awq")]
-    assert "not_yet" in fleets.refusals(**fleets.demo(models=models))
+    assert "unknown_quantization" in fleets.refusals(**fleets.demo(models=models))
 
 
 def test_flags_are_held_against_the_version_that_the_model_gets():
