@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ._findings import Findings
@@ -57,7 +58,7 @@ class AppliedReplica:
         return int(self.name.rpartition("-")[2])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Applied:
     """The previous state of the fleet.
 
@@ -74,7 +75,14 @@ class Applied:
     last_tier: int | None = None
 
     def on(self, host: str) -> list[AppliedReplica]:
-        return [replica for replica in self.replicas if replica.host == host]
+        return self._by_host.get(host, [])
+
+    @cached_property
+    def _by_host(self) -> dict[str, list[AppliedReplica]]:
+        found: dict[str, list[AppliedReplica]] = {}
+        for replica in self.replicas:
+            found.setdefault(replica.host, []).append(replica)
+        return found
 
     def options(self, host: str, role: str) -> dict[str, Any]:
         return self.roles.get(host, {}).get(role, {})
