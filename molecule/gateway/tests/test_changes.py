@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from gateway_host import CERTIFICATES, ENGINE_KEY, KEYS, SETTINGS, play
+from gateway_host import CERTIFICATES, ENGINE_KEY, KEYS, SETTINGS, eventually, play
 from gateway_load import ask, completion, load
 
 SHORT = completion("org/tiny", tokens=3)
