@@ -111,9 +111,6 @@ class Fleet:
                 **os.environ,
                 "PWD": str(self.folder.parent),
                 "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-                # colours would come between the words of a sentence
-                "ANSIBLE_FORCE_COLOR": "false",
-                "ANSIBLE_NOCOLOR": "true",
                 **self.settings,
             },
             stdin=subprocess.DEVNULL,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import zipfile
@@ -51,8 +50,7 @@ def play(options: Mapping[str, Any], folder: Path, entry: str = "main") -> Playe
     playbook.write_text(json.dumps([{"name": "Play", "hosts": "test_hosts", "gather_facts": False, "tasks": tasks}]))
     inventories = [f"--inventory={CHECKOUT / path}" for path in ("tests/hosts/inventory", "molecule/engine/inventory")]
     command = ["ansible-playbook", *inventories, str(playbook)]
-    settings = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
-    done = subprocess.run(command, cwd=CHECKOUT, env=settings, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     return Played(done.stdout + done.stderr)
 
 

@@ -21,7 +21,7 @@ SCENARIO = Path(__file__).resolve().parents[1]
 PROJECT = SCENARIO.parents[1]
 MODELS = PROJECT / ".cache/models-of-the-tests"
 ROOT = "/var/lib/gpufleet/models"
-PLAIN_OUTPUT = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+JSON_RESULTS = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
 FACTS = "/etc/ansible/facts.d/gpufleet_model_store.fact"
 
 
@@ -66,7 +66,7 @@ def apply(models: list[dict[str, str]], **options: object) -> subprocess.Complet
     return subprocess.run(
         command(models, **options),
         cwd=PROJECT,
-        env=PLAIN_OUTPUT,
+        env=JSON_RESULTS,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -86,10 +85,8 @@ def play(*arguments: str, **variables: Any) -> Played:
         *arguments,
         str(SCENARIO / "converge.yml"),
     ]
-    # colours would come between the words of a sentence that is folded over two lines
-    plain = os.environ | {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
     done = subprocess.run(
-        command, cwd=CHECKOUT, env=plain, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
     )
     return Played(done.returncode, done.stdout)
 
