@@ -6,15 +6,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._plan import plan
 from ansible_collections.gpufleet.serving.tests.plan_checker import accept
+from jsonschema import Draft202012Validator
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = "sha256:" + "ab" * 32
 PUBLIC = {"gateway_public": True}
+SCHEMA = Draft202012Validator(
+    json.loads((Path(__file__).parents[4] / "docs/plan.schema.json").read_text(encoding="utf-8"))
+)
+"""What plan.json promises to programs."""
 
 LLAMA_8B = {
     "architectures": ["LlamaForCausalLM"],
@@ -144,8 +150,10 @@ def large(hosts: int) -> dict[str, Any]:
 
 
 def planned(**inputs: Any) -> dict[str, Any]:
-    """The plan of these inputs, accepted by the checker."""
-    return dict(accept(plan(**inputs)))
+    """The plan of these inputs, accepted by the checker and by its schema."""
+    made = dict(accept(plan(**inputs)))
+    SCHEMA.validate(made)
+    return made
 
 
 def refusals(**inputs: Any) -> dict[str, dict[str, Any]]:
