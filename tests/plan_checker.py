@@ -19,12 +19,14 @@ from typing import Any
 Plan = Mapping[str, Any]
 
 KEYS = {
+    "basis",
     "diff",
     "endpoint",
     "gateways",
     "held",
     "hosts",
     "id",
+    "measured",
     "models",
     "refusals",
     "replicas",

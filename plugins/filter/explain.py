@@ -29,9 +29,9 @@ options:
       - V(table) is the whole plan, V(markdown) the same as a page.
       - V(refusals) and V(held) are those parts of it, empty where there are none.
       - V(endpoint) is the way in, V(url) the root of one model's API.
-      - V(verified) is what came back through the front door.
+      - V(verified) is what came back through the front door, V(measured) what the engines told of their memory.
     type: str
-    choices: [table, markdown, refusals, held, endpoint, url, verified]
+    choices: [table, markdown, refusals, held, endpoint, url, verified, measured]
     default: table
   model:
     description: With O(part=url), the model's name.
@@ -48,6 +48,10 @@ options:
   applied:
     description: With O(part=verified), what M(gpufleet.serving.applied_info) says, by host.
     type: dict
+  answers:
+    description: With O(part=measured), what M(gpufleet.serving.engine_figures) said on each host.
+    type: list
+    elements: dict
 """
 
 EXAMPLES = r"""
@@ -75,6 +79,7 @@ PARTS: dict[str, Callable[..., str]] = {
     "endpoint": _explain.endpoint,
     "url": _explain.url,
     "verified": _explain.verified,
+    "measured": _explain.measured,
 }
 
 

@@ -65,7 +65,8 @@ class Applied:
     roles: host -> role -> its options. replicas: the recorded replicas of every host, in natural order of their hosts.
     strays: host -> replicas that are there and stand in no record, as an interrupted run leaves them, and whether they
     are live. last_hosts: the hosts of the last plan, of which some may have left the inventory, each with the devices
-    that it had (``id``, ``key``, ``usable_gib``).
+    that it had (``id``, ``key``, ``usable_gib``). basis: model -> the measured figures that the last plan's number of
+    replicas rested on, as ``_basis`` reads them.
     """
 
     roles: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Applied:
     strays: dict[str, dict[str, bool]] = field(default_factory=dict)
     last_hosts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     last_tier: int | None = None
+    basis: dict[str, Any] = field(default_factory=dict)
 
     def on(self, host: str) -> list[AppliedReplica]:
         return self._by_host.get(host, [])
@@ -109,7 +111,8 @@ def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
         replicas += recorded
         unrecorded = sorted(set(running) - {replica.name for replica in recorded}, key=natural_key)
         strays[name] = {replica: _says(running[replica], "live") for replica in unrecorded}
-    return Applied(roles, tuple(replicas), strays, last_hosts, last_plan.integer("tier", most=5))
+    tier, basis = last_plan.integer("tier", most=5), last_plan.mapping("basis")
+    return Applied(roles, tuple(replicas), strays, last_hosts, tier, basis)
 
 
 def _recorded(answer: Reader) -> dict[str, dict[str, Any]]:

@@ -52,13 +52,18 @@ def fit(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_l
     """
     memory = replica_memory(model, shape, kind, layout, max_model_len)
     longest = request_blocks(shape, max_model_len, memory.block_tokens, memory.batch)
-    each = request_blocks(shape, request_tokens(model, max_model_len), memory.block_tokens, memory.batch)
     return Fit(
         memory=memory,
-        requests=min(memory.blocks // each, memory.batch.sequences),
+        requests=requests_held(model, shape, memory, max_model_len, memory.blocks),
         # the engine keeps one block for itself
         admitted=memory.blocks - 1 >= longest,
     )
+
+
+def requests_held(model: Model, shape: ModelShape, memory: ReplicaMemory, max_model_len: int, blocks: int) -> int:
+    """Requests that so many KV blocks hold at once; never more than the scheduler takes."""
+    each = request_blocks(shape, request_tokens(model, max_model_len), memory.block_tokens, memory.batch)
+    return min(blocks // each, memory.batch.sequences)
 
 
 def request_tokens(model: Model, max_model_len: int) -> int:
@@ -73,6 +78,13 @@ def replicas_wanted(model: Model, requests: int) -> int:
         return model.replica_count
     concurrent = model.workload.concurrent_requests
     return math.ceil(concurrent / max(1, requests)) if concurrent else 1
+
+
+def is_wanted(model: Model, index: int, held: int) -> bool:
+    """Whether a model needs a replica of this index, when those before it hold so many requests at once."""
+    if model.replica_count is not None:
+        return index < model.replica_count
+    return held < (model.workload.concurrent_requests or 1)
 
 
 def meets_workload(model: Model, requests: int, replicas: int) -> bool:

@@ -5,7 +5,9 @@
 
 Its keys: ``schema``, ``id`` (a hash of the shares alone), ``tier``, ``refusals`` and ``warnings``; ``models``,
 ``replicas``, ``hosts``, ``gateways`` and ``endpoint``, which say what runs where; ``steps``, ``held``, ``diff`` and
-``waves``, which say how to get there; and ``shares``, the options of every role on every host.
+``waves``, which say how to get there; ``measured``, the figures of replicas that run as they are in the plan, and
+``basis``, the measured figures that the number of replicas rests on; and ``shares``, the options of every role on every
+host.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..module_utils._measured_fact import unit_id
 from ._capacity import Fit
 from ._draft import Draft, replica_name
 from ._findings import Finding
@@ -40,12 +43,14 @@ def document(draft: Draft) -> dict[str, Any]:
     tiers = [tier for model in draft.models if (tier := _tier(draft, model))]
     held = frozenset(held.replica for held in change.held)
     return {
+        "basis": dict(sorted(draft.basis.items())),
         "diff": compare(change),
         "endpoint": _endpoint(draft, gateways),
         "gateways": list(gateways),
         "held": [] if refused else [held.as_dict() for held in change.held],
         "hosts": _hosts(draft, change, shares),
         "id": digest(shares),
+        "measured": _measured(draft, change),
         "models": [_model(draft, model) for model in draft.models],
         "refusals": _in_order(draft.findings.refusals),
         "replicas": [_replica(draft, name, placed, name in held) for name, placed in change.in_force.items()],
@@ -55,6 +60,16 @@ def document(draft: Draft) -> dict[str, Any]:
         "tier": max(tiers, default=None),
         "warnings": _in_order(draft.findings.warnings),
         "waves": waves(change, [host for host, roles in shares.items() if "serve" in roles]),
+    }
+
+
+def _measured(draft: Draft, change: Transition) -> dict[str, dict[str, Any]]:
+    """What was measured of each replica whose settings stay as they are, by its name."""
+    return {
+        replica.name: replica.measured.as_dict()
+        for replica in draft.applied.replicas
+        if replica.measured and replica.name in change.in_force
+        if unit_id(change.in_force[replica.name].unit) == unit_id(replica.unit)
     }
 
 

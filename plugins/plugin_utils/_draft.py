@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ._applied import Applied, AppliedReplica
 from ._findings import Findings
@@ -23,7 +24,7 @@ class Draft:
     """The four inputs, checked; then, model by model, the layout, and the seat of each replica.
 
     left_alone: replicas on hosts that do not answer, which count and are not touched. seats: model -> replica's index
-    -> its seat.
+    -> its seat. basis: model -> the measured figures that its number of replicas rests on.
     """
 
     settings: Settings
@@ -35,6 +36,7 @@ class Draft:
     choices: dict[str, Choice] = field(default_factory=dict)
     left_alone: dict[str, AppliedReplica] = field(default_factory=dict)
     seats: dict[str, dict[int, Seat]] = field(default_factory=dict)
+    basis: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def default_model(self) -> Model | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import _report
-from ._report import Plan, Section, root
+from ._report import Item, Plan, Section, root
 from ._text import listing
 
 WIDTH = 100
@@ -94,6 +94,18 @@ def verified(plan: Plan, completions: Sequence[Mapping[str, Any]], applied: Mapp
     lines.append(f"Replicas that answer: {len(replicas) - len(silent)} of {len(replicas)}")
     lines += [f"  silent: {name}" for name in silent]
     return "\n".join(lines)
+
+
+def measured(plan: Plan, answers: Iterable[Mapping[str, Any]]) -> str:
+    """What the engines have beside what was predicted, and which of them would not tell.
+
+    answers: what engine_figures says on each host; anything else, as from a host without replicas, is passed over.
+    """
+    told = [answer for answer in answers if "figures" in answer]
+    figures = {name: entry for answer in told for name, entry in answer["figures"].items()}
+    silent = [Item(f"{name}: {why}") for answer in told for name, why in answer["silent"].items()]
+    parts = [*_report.measured(plan, figures), *([Section("Not measured", items=silent)] if silent else [])]
+    return _joined(parts) or "No replica runs that could be measured."
 
 
 def _joined(sections: Iterable[Section]) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from ..module_utils._measured_fact import unit_id
@@ -49,6 +49,15 @@ class Measured:
     weights_gib: float | None = None
     measured_at: str | None = None
     benchmark: Benchmark | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known, under the names and in the shape of the fact."""
+        told = asdict(self)
+        if self.benchmark:
+            told["benchmark"] |= {
+                word: dict(zip(("p50", "p99"), told["benchmark"][word], strict=True)) for word in ("ttft_ms", "itl_ms")
+            }
+        return {word: value for word, value in told.items() if value is not None}
 
 
 class UnreadableError(ValueError):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._predicted import prediction
 from ._text import counted, listing
 
 SHORT_ID = 12
@@ -54,6 +55,7 @@ def sections(plan: Plan) -> Iterator[Section]:
     """Everything: models, memory, hosts, endpoint, changes, warnings; or the refusals in place of the changes."""
     yield from _models(plan)
     yield from _memory(plan)
+    yield from measured(plan, plan["measured"])
     yield _hosts(plan)
     if plan["refusals"]:
         yield from warnings(plan)
@@ -63,6 +65,27 @@ def sections(plan: Plan) -> Iterator[Section]:
         yield _changes(plan)
         yield from held(plan)
         yield from warnings(plan)
+
+
+def measured(plan: Plan, figures: Mapping[str, Mapping[str, Any]]) -> Iterator[Section]:
+    """What each engine has beside what was predicted. ``figures``: by replica, as the fact keeps them."""
+    rows = []
+    for replica in plan["replicas"]:
+        told = figures.get(replica["name"])
+        if told:
+            foretold = prediction(plan, replica)
+            blocks = _beside(foretold, told, "kv_blocks", "{:,}")
+            rows.append((replica["name"], replica["head"], *blocks, *_beside(foretold, told, "weights_gib", "{:.2f}")))
+    if rows:
+        headers = ("replica", "host", "KV blocks", "measured", "", "weights GiB", "measured", "")
+        yield Section("Predicted beside measured", headers=headers, rows=rows)
+
+
+def _beside(foretold: Mapping[str, Any], told: Mapping[str, Any], word: str, form: str) -> Row:
+    """A figure as predicted, as measured, and how far the two are apart."""
+    before, after = foretold.get(word), told.get(word)
+    apart = f"{(after - before) / before:+.1%}" if before and after is not None else ""
+    return (*("-" if value is None else form.format(value) for value in (before, after)), apart)
 
 
 def refusals(plan: Plan) -> Iterator[Section]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ._applied import AppliedReplica
-from ._capacity import Fit
+from ._basis import rest
+from ._capacity import Fit, is_wanted
 from ._draft import Draft, replica_name
 from ._findings import Findings
 from ._fleet import UNREACHABLE
@@ -73,7 +74,7 @@ def _choose(draft: Draft, model: Model, space: Space, layouts: Mapping[str, Appl
     findings = Findings()
     choice = choose(model, shape, draft.fleet, space, applied, draft.settings, findings)
     if choice:
-        draft.choices[model.name] = choice
+        draft.choices[model.name] = rest(draft, choice, list(_runs_at_present(draft, model).values()))
     elif not _rests(draft, model):
         draft.findings.take(findings)
 
@@ -83,13 +84,6 @@ def _rests(draft: Draft, model: Model) -> bool:
     return 0 < len(draft.alone_of(model)) >= (model.replica_count or 1)
 
 
-def _wanted(model: Model, index: int, held: int) -> bool:
-    """Whether a model needs a replica of this index, when those before it hold so many requests at once."""
-    if model.replica_count is not None:
-        return index < model.replica_count
-    return held < (model.workload.concurrent_requests or 1)
-
-
 def _keep_seats(draft: Draft, model: Model, space: Space) -> None:
     """Replicas that run and still fit stay where they are."""
     choice, seats = draft.choices[model.name], draft.seats.setdefault(model.name, {})
@@ -97,7 +91,7 @@ def _keep_seats(draft: Draft, model: Model, space: Space) -> None:
     for index, replica in _runs_at_present(draft, model).items():
         held += (index - next_index) * choice.best.requests
         next_index = index + 1
-        if not _wanted(model, index, held):
+        if not is_wanted(model, index, held):
             return
         seat = None
         if replica.name not in draft.left_alone:
@@ -122,7 +116,7 @@ def _take_seats(draft: Draft, model: Model, space: Space) -> None:
     before = {index: replica.host for index, replica in _runs_at_present(draft, model).items()}
     searches = [(fit, space.search(fit)) for fit in choice.fits]
     held, index = 0, 0
-    while _wanted(model, index, held):
+    while is_wanted(model, index, held):
         if replica_name(model, index) in draft.left_alone:
             held += choice.best.requests
         else:

@@ -36,6 +36,7 @@ SETTING_WORDS = {
     "lost_hosts": "fleet_lost_hosts",
     "allow_restart": "fleet_allow_restart",
     "allow_tier_change": "fleet_allow_tier_change",
+    "adopt_measured": "fleet_adopt_measured",
     "hub": "hub",
 }
 """Each setting and the variable that an operator writes for it."""
@@ -61,6 +62,7 @@ class Settings:
     lost_hosts: tuple[str, ...] = ()
     allow_restart: bool = False
     allow_tier_change: bool = False
+    adopt_measured: bool = False
     hub: bool = False
 
     @property
@@ -90,6 +92,7 @@ def read_settings(value: Any, findings: Findings) -> Settings:
         lost_hosts=reader.texts("lost_hosts"),
         allow_restart=reader.flag("allow_restart"),
         allow_tier_change=reader.flag("allow_tier_change"),
+        adopt_measured=reader.flag("adopt_measured"),
         hub=reader.flag("hub"),
     )
     _check_front_door(settings, findings)

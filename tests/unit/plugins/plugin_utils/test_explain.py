@@ -10,6 +10,7 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._explain import (
     WIDTH,
     endpoint,
     held,
+    measured,
     refusals,
     table,
     url,
@@ -151,3 +152,27 @@ def test_what_came_through_the_front_door_is_shown_model_by_model():
     assert "Replicas that answer: 2 of 2" in text
     state["node2"]["replicas"]["tiny-1"]["live"] = False
     assert verified(made, answers, state).endswith("Replicas that answer: 1 of 2\n  silent: tiny-1")
+
+
+def test_what_engines_have_stands_beside_what_was_predicted():
+    made = fleets.planned(**fleets.demo())
+    told = {"kv_blocks": 8192, "block_size": 128}
+    short = {"kv_blocks": 4096, "block_size": 128, "weights_gib": 0.01}
+    text = measured(made, [{"figures": {"tiny-0": told}, "silent": {}}, {"figures": {"tiny-1": short}, "silent": {}}])
+    _title, headers, first, second = text.splitlines()
+    assert headers.split() == ["replica", "host", "KV", "blocks", "measured", "weights", "GiB", "measured"]
+    assert first.split() == ["tiny-0", "node1", "8,192", "8,192", "+0.0%", "0.00", "-"]
+    assert second.split()[:6] == ["tiny-1", "node2", "8,192", "4,096", "-50.0%", "0.00"]
+
+
+def test_engines_that_do_not_tell_are_named():
+    made = fleets.planned(**fleets.demo())
+    answers = [{"skipped": True}, {"figures": {}, "silent": {"tiny-0": "gpufleet-tiny-0.service is failed"}}]
+    assert measured(made, answers) == "Not measured\n  tiny-0: gpufleet-tiny-0.service is failed"
+    assert measured(made, [{"skipped": True}]) == "No replica runs that could be measured."
+
+
+def test_a_plan_shows_the_figures_that_are_known():
+    made = dict(fleets.planned(**fleets.demo()), measured={"tiny-0": {"kv_blocks": 8000}})
+    assert "Predicted beside measured" in table(made)
+    assert "-2.3%" in table(made)

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the number of a model's replicas rests on: the planner's estimate, or what was measured of replicas alike.
+
+A measurement is no reason to change what runs. The figures that the last applied plan rested on stand in its copy, and
+count until the operator adopts newer ones, or the number of replicas changes for another reason anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..module_utils._measured_fact import unit_id
+from ._applied import AppliedReplica
+from ._capacity import Fit, is_wanted, requests_held
+from ._draft import Draft
+from ._fleet import Host
+from ._layout import Choice
+from ._placement import Seat
+from ._reading import is_whole
+from ._text import counted
+from ._units import unit
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What replicas of one model have on devices of one kind, under the settings that ``unit_id`` is a hash of.
+
+    kv_blocks, block_size: of the one with the smallest KV cache.
+    """
+
+    unit_id: str
+    kv_blocks: int
+    block_size: int
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.kv_blocks * self.block_size
+
+
+Basis = Mapping[str, Figures]
+"""Figures by the key of the devices' kind. Empty: the planner's estimate."""
+
+
+def rest(draft: Draft, choice: Choice, running: Sequence[AppliedReplica]) -> Choice:
+    """The choice, counting with measured figures where they change nothing that runs, or are adopted.
+
+    ``running``: the model's replicas by index. What is noted in ``draft.basis`` counts in the next run as well. Warns
+    where a measured figure falls short of the plan, and where it would change the number of replicas.
+    """
+    known = _known(draft, choice, running)
+    if not (known.last or known.now):
+        return choice
+    steady = _count(draft, _resting_on(choice, known.last), running) == len(running)
+    adopts = draft.settings.adopt_measured or not steady
+    basis = (known.now or known.last) if adopts else known.last
+    if basis:
+        draft.basis[choice.model.name] = {key: asdict(figures) for key, figures in sorted(basis.items())}
+    _compare(draft, choice, known.now)
+    if known.now and not adopts:
+        _offer(draft, choice, known.now, running)
+    return _resting_on(choice, basis)
+
+
+def _count(draft: Draft, choice: Choice, running: Sequence[AppliedReplica]) -> int:
+    """The replicas that are wanted, those that run on their kinds of device and the others on the preferred one."""
+    fits = {fit.kind.key: fit for fit in choice.fits}
+    held = index = 0
+    while is_wanted(choice.model, index, held):
+        key = _kind(draft, running[index]) if index < len(running) else None
+        held += max(1, fits.get(key or "", choice.best).requests)
+        index += 1
+    return index
+
+
+def _compare(draft: Draft, choice: Choice, now: Basis) -> None:
+    for fit in choice.fits:
+        figures = now.get(fit.kind.key)
+        if figures and figures.kv_tokens < fit.memory.tokens:
+            draft.findings.warn(
+                "kv_cache_below_plan",
+                choice.model.name,
+                f"on {fit.kind.key} an engine has {figures.kv_blocks:,} KV blocks of {figures.block_size} tokens, and "
+                f"{fit.memory.blocks:,} of {fit.memory.block_tokens} were planned",
+                "look at what else holds memory on its devices (nvidia-smi), and restart it when they are free",
+                "or count with what was measured: fleet_adopt_measured=true",
+            )
+
+
+def _offer(draft: Draft, choice: Choice, now: Basis, running: Sequence[AppliedReplica]) -> None:
+    would = _count(draft, _resting_on(choice, now), running)
+    if would != len(running):
+        draft.findings.warn(
+            "measured_not_adopted",
+            choice.model.name,
+            f"as measured, {counted(would, 'replica')} would meet its workload, and {len(running)} run",
+            "to have the plan follow what was measured, say fleet_adopt_measured=true",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What there is to count with: ``last``, that the last applied plan rested on, and ``now``, measured since."""
+
+    last: Basis
+    now: Basis
+
+
+def _known(draft: Draft, choice: Choice, replicas: Iterable[AppliedReplica]) -> Known:
+    """The figures of replicas that run, as far as they are about the settings that the plan would give them."""
+    last = read_basis(draft.applied.basis.get(choice.model.name))
+    replicas = [replica for replica in replicas if last or replica.measured]
+    alike = list(_alike(draft, choice, replicas)) if replicas else []
+    ids = {key: settings for key, settings, _replica in alike}
+    now: dict[str, Figures] = {}
+    for key, settings, replica in alike:
+        told = replica.measured
+        if told and told.kv_blocks and told.block_size:
+            figures = Figures(settings, told.kv_blocks, told.block_size)
+            now[key] = min(now.get(key, figures), figures, key=lambda each: each.kv_tokens)
+    return Known({key: figures for key, figures in last.items() if ids.get(key) == figures.unit_id}, now)
+
+
+def _alike(
+    draft: Draft, choice: Choice, replicas: Iterable[AppliedReplica]
+) -> Iterator[tuple[str, str, AppliedReplica]]:
+    """The replicas that run as the plan would have them, with the key of their devices' kind and the settings' id."""
+    planned: dict[tuple[str, bool], str] = {}
+    for replica in replicas:
+        key = _kind(draft, replica)
+        fit = next((fit for fit in choice.fits if fit.kind.key == key and fit.layout == replica.layout), None)
+        if fit is None:
+            continue
+        host = draft.fleet.hosts[replica.host]
+        alike = (fit.kind.key, len(host.devices) > 1)
+        if alike not in planned:
+            planned[alike] = _planned_id(draft, choice, fit, host)
+        if unit_id(replica.unit) == planned[alike]:
+            yield fit.kind.key, planned[alike], replica
+
+
+def _kind(draft: Draft, replica: AppliedReplica) -> str | None:
+    """The key of the devices that a replica is on; None where that is not known, or they differ."""
+    host = draft.fleet.hosts.get(replica.host)
+    keys = {device.key for device in host.devices if device.id in replica.devices} if host else set()
+    return keys.pop() if len(keys) == 1 else None
+
+
+def _planned_id(draft: Draft, choice: Choice, fit: Fit, host: Host) -> str:
+    """The id of the settings that the plan gives to a replica on this kind of device, wherever it is."""
+    seat = Seat(host.name, (), draft.settings.engine_port, fit)
+    return unit_id(unit("", choice, draft.weights[choice.model.name], seat, draft.fleet, draft.settings))
+
+
+def _resting_on(choice: Choice, basis: Basis) -> Choice:
+    """The choice with the requests that the KV caches in ``basis`` hold in place of the estimated ones."""
+    if not basis:
+        return choice
+    fits = tuple(_with_figures(choice, fit, basis.get(fit.kind.key)) for fit in choice.fits)
+    holds = counted(fits[0].requests, "request")
+    reason = f"{choice.reason}; as measured, {holds}" if fits[0].kind.key in basis else choice.reason
+    return replace(choice, fits=fits, reason=reason)
+
+
+def _with_figures(choice: Choice, fit: Fit, figures: Figures | None) -> Fit:
+    if figures is None:
+        return fit
+    blocks = figures.kv_tokens // fit.memory.block_tokens
+    return replace(fit, requests=requests_held(choice.model, choice.shape, fit.memory, choice.max_model_len, blocks))
+
+
+def read_basis(value: Any) -> dict[str, Figures]:
+    """The basis from the copy of a plan; what is not whole is left out."""
+    entries = value.items() if isinstance(value, dict) else ()
+    return {
+        key: Figures(told["unit_id"], told["kv_blocks"], told["block_size"])
+        for key, told in entries
+        if isinstance(told, dict)
+        and isinstance(told.get("unit_id"), str)
+        and all(is_whole(told.get(word)) and told[word] > 0 for word in ("kv_blocks", "block_size"))
+    }
