@@ -50,6 +50,7 @@ case "$*" in
   -L) file=list.txt ;;
   "-q -x") file=query.xml ;;
   "topo -m") file=topo.txt ;;
+  "nvlink -s") file=nvlink.txt ;;
   --version) file=version.txt ;;
 esac
 [ -e "$recording/hang_after_query" ] && [ "$file" != query.csv ] && exec sleep 600
