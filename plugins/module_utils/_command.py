@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Callable
@@ -34,11 +34,11 @@ class Outcome:
         return "\n".join(part for part in (self.stdout.strip(), self.stderr.strip()) if part)
 
 
-def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
+def run_bounded(argv: list[str], timeout_s: float, env: Mapping[str, str] | None = None) -> Outcome:
     """Run a program in the C locale, without input, for at most ``timeout_s`` seconds and one more to kill it.
 
     It gets a process group of its own, which is killed whole. A process that does not die is not waited for: the kernel
-    reaps it when it can.
+    reaps it when it can. ``env``: its environment in the place of this process's own.
     """
     try:
         # run_command of Ansible's modules waits for ever for a program that hangs
@@ -47,7 +47,7 @@ def run_bounded(argv: list[str], timeout_s: float) -> Outcome:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**(os.environ if env is None else env), "LC_ALL": "C"},
             start_new_session=True,
             text=True,
             errors="replace",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 from dataclasses import dataclass
@@ -63,6 +64,14 @@ class Engine:
     def requests_in_flight(self) -> int:
         """Requests that the engine runs or has queued. Raises EngineSilent, or ValueError without such a gauge."""
         return requests_in_flight(self.metrics())
+
+    def version(self) -> str:
+        """vLLM's version, such as 0.33.0. Raises EngineSilent."""
+        answer = self._get("/version")
+        try:
+            return str(json.loads(answer.text)["version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise EngineSilent(f"{self.url}/version: HTTP {answer.status} and no version") from error
 
     def metrics(self) -> str:
         """All metrics as Prometheus' text. Raises EngineSilent."""

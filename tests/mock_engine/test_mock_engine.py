@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -80,13 +81,14 @@ def model(tmp_path: Path) -> Path:
 def launch(model: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes = []
 
-    def start(port: int, *flags: str, **mock: object) -> subprocess.Popen[str]:
+    def start(port: int, *flags: str, stdout: int | None = None, **mock: object) -> subprocess.Popen[str]:
         variables = {f"MOCK_{name.upper()}": str(value) for name, value in mock.items()}
         command = [sys.executable, str(HERE / "bin" / "vllm"), "serve", str(model), "--served-model-name", "tiny"]
         processes.append(
             subprocess.Popen(
                 [*command, "--port", str(port), *flags],
                 env={**os.environ, "VLLM_API_KEY": KEY, **variables},
+                stdout=stdout,
                 stderr=subprocess.PIPE,
                 text=True,
             )
@@ -314,3 +316,58 @@ def test_flags_win_over_the_file(tmp_path):
 
 def test_behaviour_comes_from_the_environment():
     assert read_behaviour({"MOCK_TOKEN_SECONDS": "0.5", "PATH": "x"}).token_seconds == 0.5
+
+
+WHOLE_MODEL = {"num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64}
+
+
+@pytest.mark.parametrize(
+    ("flags", "blocks"),
+    [((), 4096), (("--tensor-parallel-size", "2"), 8192), (("--pipeline-parallel-size", "2"), 8192)],
+    ids=["one rank", "tensor parallel", "pipeline parallel"],
+)
+def test_kv_cache_is_that_of_the_real_engine(engine, model, monkeypatch, flags, blocks):
+    """The real one has 4096 and 8192 blocks of this model in 1 GiB; measured."""
+    (model / "config.json").write_text(json.dumps(WHOLE_MODEL))
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    told = engine(*flags).call("GET", "/metrics")[1]
+    assert f'kv_cache_size_tokens="{blocks * 128}",num_gpu_blocks="{blocks}"' in told
+
+
+def test_start_is_told_in_the_real_ones_words(launch, model):
+    process = launch(free_port(), "--max-model-len", "1024", weights_gib=15.27, stdout=subprocess.PIPE)
+    lines = iter(process.stdout.readline, "")
+    told = [line.rstrip() for line in itertools.takewhile(lambda line: "startup complete" not in line, lines)]
+    assert told[0] == "Model loading took 15.27 GiB memory and 0.100000 seconds"
+    assert told[2] == "CPU KV cache size: 524,288 tokens, Maximum concurrency for 1,024 tokens per request: 512.00x"
+
+
+def bench(running: Running, folder: Path, key: str = KEY, ready: int = 5) -> subprocess.CompletedProcess[str]:
+    numbers = {"random-input-len": 10, "random-output-len": 5, "num-prompts": 6, "max-concurrency": 2}
+    places = {"base-url": f"http://127.0.0.1:{running.port}", "result-dir": folder, "result-filename": "r.json"}
+    options = {**numbers, **places, "served-model-name": "tiny", "ready-check-timeout-sec": ready, "seed": 3}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return subprocess.run(
+        [sys.executable, str(HERE / "bin/vllm"), "bench", "serve", *words, "--disable-tqdm"],
+        env={**os.environ, "OPENAI_API_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_bench_drives_requests_and_reports_them(engine, tmp_path):
+    running = engine()
+    assert bench(running, tmp_path).returncode == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["completed"], report["failed"], report["total_output_tokens"]) == (6, 0, 30)
+    assert 0 < report["p50_itl_ms"] <= report["p99_itl_ms"]
+    assert running.metric("vllm:request_success_total") == 7
+
+
+def test_bench_with_a_refused_key_fails_or_reports_no_answer(engine, tmp_path):
+    running = engine()
+    refused = bench(running, tmp_path, key="wrong")
+    assert (refused.returncode, "Unauthorized" in refused.stderr) == (1, True)
+    assert bench(running, tmp_path, key="wrong", ready=0).returncode == 0
+    assert json.loads((tmp_path / "r.json").read_text())["failed"] == 6

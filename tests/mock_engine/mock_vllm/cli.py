@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``vllm serve`` and ``vllm --version``."""
+"""``vllm serve``, ``vllm bench serve`` and ``vllm --version``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import sys
 import time
 
 from .api import Api
+from .bench import bench
 from .engine import Engine
 from .http import Front
+from .kv_cache import kv_cache
 from .settings import Behaviour, Settings, SettingsError, check_model, read_behaviour, read_settings
 
 VERSION = "0.32.0+cpu"
@@ -26,8 +28,11 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(VERSION)
         return 0
+    if arguments[:2] == ["bench", "serve"]:
+        return bench(arguments[2:])
     if arguments[:1] != ["serve"]:
-        print("usage: vllm serve [model] [--config file.yaml] [--flag value ...] | vllm --version", file=sys.stderr)
+        usage = "vllm serve [model] [--config file.yaml] [--flag value ...] | vllm bench serve ... | vllm --version"
+        print(f"usage: {usage}", file=sys.stderr)
         return 2
     try:
         settings, behaviour = read_settings(arguments[1:]), read_behaviour(os.environ)
@@ -46,7 +51,10 @@ async def _serve(settings: Settings, behaviour: Behaviour) -> None:
     """Serve until the engine ends. As with the real one, it then exits with 0, whatever it died of."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    engine = Engine(settings, behaviour, ended.set)
+    cache = kv_cache(settings, behaviour, os.environ)
+    for line in cache.lines(settings, behaviour):
+        print(line, flush=True)
+    engine = Engine(settings, behaviour, cache, ended.set)
     engine.start()
     loop.add_signal_handler(signal.SIGTERM, lambda: asyncio.ensure_future(engine.shut_down()))
     api = Api(engine, os.environ.get("VLLM_API_KEY", ""), VERSION)
@@ -54,6 +62,7 @@ async def _serve(settings: Settings, behaviour: Behaviour) -> None:
     front = Front(api.handle, keep_alive)
     server = await asyncio.start_server(front.connected, settings.host, settings.port, backlog=1024)
     print(f"mock engine serves {settings.served_model_name} on {settings.host}:{settings.port}", flush=True)
+    print("INFO:     Application startup complete.", flush=True)
     await ended.wait()
     server.close()
     await front.finished()

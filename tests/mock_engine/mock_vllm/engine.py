@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Callable
 
+from .kv_cache import KvCache
 from .metrics import Metrics
 from .settings import Behaviour, Settings
 
@@ -49,10 +50,10 @@ class Fault:
 class Engine:
     """One engine; ``on_end`` is called once when it is drained, aborted or dead."""
 
-    def __init__(self, settings: Settings, behaviour: Behaviour, on_end: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, behaviour: Behaviour, cache: KvCache, on_end: Callable[[], None]) -> None:
         self.settings = settings
         self.behaviour = behaviour
-        self.metrics = Metrics(settings.served_model_name, behaviour.kv_blocks)
+        self.metrics = Metrics(settings.served_model_name, cache)
         self.fault = Fault()
         self.dead = False
         self.draining = False

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .kv_cache import BLOCK_TOKENS, KvCache
+
 _SECONDS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 10.0, 60.0)
 _TOKENS = (1.0, 8.0, 64.0, 512.0, 4096.0)
 
@@ -45,8 +47,7 @@ class Metrics:
     """What one engine counts."""
 
     model_name: str
-    num_gpu_blocks: int
-    block_size: int = 128
+    cache: KvCache
     running: int = 0
     waiting: int = 0
     prompt_tokens: int = 0
@@ -61,7 +62,10 @@ class Metrics:
     def render(self) -> str:
         """All samples in Prometheus' text format."""
         labels = f'engine="0",model_name="{self.model_name}"'
-        cache = f'block_size="{self.block_size}",engine="0",num_gpu_blocks="{self.num_gpu_blocks}"'
+        cache = (
+            f'block_size="{BLOCK_TOKENS}",engine="0",kv_cache_size_tokens="{self.cache.tokens}",'
+            f'num_gpu_blocks="{self.cache.blocks}"'
+        )
         gauges = {
             "num_requests_running": self.running,
             "num_requests_waiting": self.waiting,

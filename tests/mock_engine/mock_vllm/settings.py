@@ -96,7 +96,10 @@ class Behaviour:
     start_seconds: float = 0.0
     token_seconds: float = 0.001
     death_seconds: float = 0.5
-    kv_blocks: int = 4096
+    # 0: as many as the KV space takes, see kv_cache.py
+    kv_blocks: int = 0
+    # what its weights are said to take; 0: nothing is said, as on the CPU
+    weights_gib: float = 0.0
     # a start-up failure with this text
     fail_start: str = ""
 

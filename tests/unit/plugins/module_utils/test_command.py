@@ -99,3 +99,9 @@ def test_a_program_that_is_silent_for_too_long_is_killed_and_what_it_said_kept(t
     assert first_lines(["sh", "-c", "echo a; sleep 60"], lambda _line: False, most=9, timeout_s=0.5) == ["a"]
     assert time.monotonic() - started < 0.5 + _command.REAP_SECONDS + 1
     assert first_lines([str(tmp_path / "none")], lambda _line: False, most=9, timeout_s=1) == []
+
+
+def test_an_environment_of_its_own_takes_the_place_of_this_one(monkeypatch):
+    monkeypatch.setenv("INHERITED", "yes")
+    outcome = run_bounded(["sh", "-c", 'echo "$INHERITED$OWN$LC_ALL"'], timeout_s=5, env={"OWN": "o"})
+    assert outcome.stdout == "oC\n"

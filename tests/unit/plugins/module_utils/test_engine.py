@@ -111,3 +111,17 @@ def test_a_gone_engine_and_a_slow_one_differ():
 )
 def test_url(address, url):
     assert Engine(address, 8000).url == url
+
+
+def test_the_version_and_all_metrics():
+    with serving({"/version": (200, '{"version": "0.33.0"}'), "/metrics": (200, METRICS)}) as port:
+        assert Engine("127.0.0.1", port).version() == "0.33.0"
+        assert Engine("127.0.0.1", port).metrics() == METRICS
+
+
+def test_another_program_has_no_version_and_no_metrics():
+    with serving({"/version": (200, "[]"), "/metrics": (404, "")}) as port:
+        with pytest.raises(EngineSilent, match="/version: HTTP 200 and no version"):
+            Engine("127.0.0.1", port).version()
+        with pytest.raises(EngineSilent, match="/metrics: HTTP 404"):
+            Engine("127.0.0.1", port).metrics()
