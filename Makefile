@@ -10,7 +10,7 @@ HOSTS := ansible-playbook -i tests/hosts/inventory -i inventories/demo
 export PATH := $(CURDIR)/tests/hosts/bin:$(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lint unit plan soak bench molecule model link lock venv clean
+.PHONY: help demo demo-down test check lint unit accuracy plan soak bench molecule model link lock venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench: link venv ## how long plans take as fleets grow
 
 molecule: link venv ## one scenario: SCENARIO=gateway
 	@tests/lanes/molecule test -s $(SCENARIO)
+
+accuracy: ## hold the planner against real start-ups and benchmarks: LOGS=, THROUGHPUT=, MODELS=, JSON=
+	@$(PYTHON) tests/accuracy $(if $(LOGS),--logs "$(LOGS)") $(if $(THROUGHPUT),--throughput "$(THROUGHPUT)") \
+	  $(if $(MODELS),--models "$(MODELS)") $(if $(JSON),--json "$(JSON)")
 
 plan: link venv model ## plan an inventory and show the plan; changes no host: INVENTORY=inventories/mine
 	@ansible-playbook -i $(INVENTORY) playbooks/plan.yml

@@ -92,7 +92,7 @@ class Tensor:
     outside the layers. sharded_dim is the dimension that tensor parallelism divides, in the order of `pieces`; None
     where every rank keeps a whole copy. experts: how many stand along the first dimension, 0 for any other weight;
     expert parallelism divides that dimension instead. linear: a weight that quantisation changes. storage is None
-    where the format is not known.
+    where the format is not known. fused: the module in whose weight the engine keeps it together with others.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Tensor:
     linear: bool
     storage: Storage | None
     experts: int = 0
+    fused: str = ""
 
     @property
     def elements(self) -> int:
@@ -121,12 +122,30 @@ class Tensor:
     @property
     def stored_bytes(self) -> int:
         """Bytes in the checkpoint, scales included. The format must be known."""
-        return self._known().bytes_of(self.shape)
+        return self.known_storage.bytes_of(self.shape)
 
-    def shape_on_rank(self, tensor_parallel_size: int, expert_parallel_size: int = 1) -> tuple[int, ...]:
-        """Return the shape that each rank holds. Raises ShardingError where it cannot be divided."""
+    def shape_on_rank(
+        self, tensor_parallel_size: int, expert_parallel_size: int = 1, tiles: tuple[int, int] = (1, 1)
+    ) -> tuple[int, ...]:
+        """Return the shape that each rank holds. Raises ShardingError where it cannot be divided.
+
+        tiles: what the kernels of experts pad the hidden state and the experts' width to, where storage is tiled.
+        """
         if self.experts and expert_parallel_size > 1:
-            return (-(-self.experts // expert_parallel_size), *self.shape[1:])
+            shape = (-(-self.experts // expert_parallel_size), *self.shape[1:])
+        else:
+            shape = self._divided(tensor_parallel_size)
+        return self._padded(shape, tiles) if self.storage and self.storage.tiled and self.experts else shape
+
+    def _padded(self, shape: tuple[int, ...], tiles: tuple[int, int]) -> tuple[int, ...]:
+        """The shape in whole tiles: of the experts' width in the divided dimension, of the hidden state elsewhere."""
+        return (shape[0],) + tuple(
+            -(-extent // tile) * tile
+            for dim, extent in enumerate(shape[1:], 1)
+            for tile in [tiles[1] if dim == self.sharded_dim else tiles[0]]
+        )
+
+    def _divided(self, tensor_parallel_size: int) -> tuple[int, ...]:
         if self.sharded_dim is None:
             return self.shape
         parts = [piece.on_rank(tensor_parallel_size) for piece in self.pieces]
@@ -136,20 +155,25 @@ class Tensor:
 
     def bytes_on_rank(self, tensor_parallel_size: int, expert_parallel_size: int = 1) -> int:
         """Return the bytes that each rank holds, scales included. Raises ShardingError where it cannot be divided."""
-        return self._known().bytes_of(self.shape_on_rank(tensor_parallel_size, expert_parallel_size))
+        return self.known_storage.bytes_of(self.shape_on_rank(tensor_parallel_size, expert_parallel_size))
 
-    def _known(self) -> Storage:
+    @property
+    def known_storage(self) -> Storage:
+        """How it is stored. Raises UnsupportedModelError where that is not known."""
         if self.storage is None:
-            raise UnsupportedModelError(f"{self.name} is stored in a format that is not sized", ("quantization_config",))
+            raise UnsupportedModelError(f"how {self.name} is stored is not known here", ("quantization_config",))
         return self.storage
 
     def _check_scales(self, parts: list[int], tensor_parallel_size: int) -> None:
         """A rank holds whole blocks of fp8 (validate_fp8_block_shape in vLLM 0.33, utils/fp8_utils.py) and, outside
         experts, whole groups of integers (auto_awq.py, auto_gptq.py)."""
-        block, columns = self._known().block, self._known().columns
-        inputs = self.sharded_dim == len(self.shape) - 1
-        extent = block[1 if inputs else 0] if block else columns if inputs and not self.experts else 0
-        if not extent or (not block and not self._known().whole_groups):
+        stored = self.known_storage
+        block, inputs = stored.block, self.sharded_dim == len(self.shape) - 1
+        if block:
+            extent = block[1 if inputs else 0]
+        else:
+            extent = stored.columns if stored.whole_groups and inputs and not self.experts else 0
+        if not extent:
             return
         what = "fp8 blocks" if block else "quantisation groups"
         for piece, part in zip(self.pieces, parts):
@@ -271,7 +295,8 @@ class _Weights:
         if self.family.fused:
             projections = {"qkv_proj": (query, key_value, key_value)}
         for name, pieces in projections.items():
-            yield from self.column(f"{module}.{name}", "attention", layer, hidden, pieces, shape.attention_bias)
+            fused = f"{module}.qkv_proj"
+            yield from self.column(f"{module}.{name}", "attention", layer, hidden, pieces, shape.attention_bias, fused)
         bias = shape.attention_bias and self.family.output_bias
         yield from self.row(f"{module}.o_proj", "attention", layer, hidden, query, bias)
         if shape.qk_norm:
@@ -314,10 +339,11 @@ class _Weights:
         heads = shape.linear_num_value_heads
         keys = _units(shape.linear_num_key_heads, shape.linear_key_head_dim, "linear_num_key_heads")
         values = _units(heads, shape.linear_value_head_dim, "linear_num_value_heads")
-        yield from self.column(f"{module}.in_proj_qkv", "attention", layer, hidden, (keys, keys, values))
-        yield from self.column(f"{module}.in_proj_z", "attention", layer, hidden, (values,))
-        gates = (_units(heads), _units(heads))
-        yield Tensor(f"{module}.in_proj_ba.weight", "attention", layer, (2 * heads, hidden), 0, gates, False, self.plain)
+        fused = f"{module}.in_proj_qkvz"
+        for name, pieces in (("in_proj_qkv", (keys, keys, values)), ("in_proj_z", (values,))):
+            yield from self.column(f"{module}.{name}", "attention", layer, hidden, pieces, fused=fused)
+        gates, extents = (_units(heads), _units(heads)), (2 * heads, hidden)
+        yield Tensor(f"{module}.in_proj_ba.weight", "attention", layer, extents, 0, gates, False, self.plain)
         yield self.convolution(module, layer, (keys, keys, values), shape.linear_conv_kernel_dim)
         yield from self.scalars(module, layer, heads, ("A_log", "dt_bias"))
         yield self.norm(f"{module}.norm", "attention", layer, shape.linear_value_head_dim)
@@ -382,7 +408,8 @@ class _Weights:
         if self.family.fused:
             projections = {"gate_up_proj": (columns, columns)}
         for name, pieces in projections.items():
-            yield from self.column(f"{module}.{name}", part, layer, hidden, pieces, bias)
+            fused = f"{module}.gate_up_proj"
+            yield from self.column(f"{module}.{name}", part, layer, hidden, pieces, bias, fused)
         yield from self.row(f"{module}.down_proj", part, layer, hidden, columns, bias)
 
     def mixture(self, prefix: str, layer: int) -> Iterator[Tensor]:
@@ -397,7 +424,7 @@ class _Weights:
         columns = Piece(width, width, "moe_intermediate_size")
         *into, out = names.weights
         for name in into:
-            yield self.expert(f"{module}.experts.{name}", layer, (count, width, inner), 1, columns)
+            yield self.expert(f"{module}.experts.{name}", layer, (count, width, inner), 1, columns, f"{module}.w13")
         yield self.expert(f"{module}.experts.{out}", layer, (count, inner, width), 2, columns)
         if shape.moe_latent_size:
             yield self.copied(f"{module}.fc1_latent_proj", "shared_experts", layer, (inner, hidden))
@@ -410,9 +437,12 @@ class _Weights:
             if self.family.shared_gate:
                 yield self.copied(f"{shared}_gate", "shared_experts", layer, (1, hidden), linear=False)
 
-    def expert(self, module: str, layer: int, extents: tuple[int, int, int], divided: int, columns: Piece) -> Tensor:
-        stored = self.stored(module)
-        return Tensor(f"{module}.weight", "experts", layer, extents, divided, (columns,), True, stored, extents[0])
+    def expert(
+        self, module: str, layer: int, extents: tuple[int, int, int], divided: int, columns: Piece, fused: str = ""
+    ) -> Tensor:
+        """One of the weights of all experts of a layer."""
+        stored, name = self.stored(module), f"{module}.weight"
+        return Tensor(name, "experts", layer, extents, divided, (columns,), True, stored, extents[0], fused)
 
     def expert_biases(self, module: str, layer: int, columns: Piece) -> Iterator[Tensor]:
         count, hidden = self.shape.num_experts, self.shape.hidden_size
@@ -432,12 +462,19 @@ class _Weights:
         return Tensor(f"{module}.weight", part, layer, extents, None, (), linear, stored)
 
     def column(
-        self, module: str, part: str, layer: int, inputs: int, pieces: tuple[Piece, ...], bias: bool = False
+        self,
+        module: str,
+        part: str,
+        layer: int,
+        inputs: int,
+        pieces: tuple[Piece, ...],
+        bias: bool = False,
+        fused: str = "",
     ) -> Iterator[Tensor]:
         """A linear layer whose outputs are divided: its rows, and its bias with them."""
         rows = sum(piece.size for piece in pieces)
         stored = self.stored(module)
-        yield Tensor(f"{module}.weight", part, layer, (rows, inputs), 0, pieces, True, stored)
+        yield Tensor(f"{module}.weight", part, layer, (rows, inputs), 0, pieces, True, stored, fused=fused)
         if bias:
             yield Tensor(f"{module}.bias", part, layer, (rows,), 0, pieces, False, self.plain)
 

@@ -113,7 +113,8 @@ def _pixtral(vision: Mapping, config: Mapping, text_hidden: int) -> _Encoder:
     merged = hidden * config.get("spatial_merge_size", 2) ** 2
     merger = merged * hidden + hidden * text_hidden + text_hidden * text_hidden
     width = vision.get("intermediate_size", 4096)
-    return _Encoder(vision.get("num_hidden_layers", 24), hidden, width, _patch(vision, 14), merger, True, False, norms=2)
+    layers = vision.get("num_hidden_layers", 24)
+    return _Encoder(layers, hidden, width, _patch(vision, 14), merger, gated=True, biases=False, norms=2)
 
 
 def _clip(vision: Mapping, config: Mapping, text_hidden: int) -> _Encoder:

@@ -60,7 +60,8 @@ GGUF = "gguf"
 @dataclass(frozen=True)
 class Storage:
     """How one weight is stored: `bits` an element, and `scale_bytes` for every `rows` x `columns` of them (0: all
-    there are). zero_bits: of the zero point beside a scale. whole_groups: a rank can hold whole groups only."""
+    there are). zero_bits: of the zero point beside a scale. whole_groups: a rank can hold whole groups only. tiled:
+    kernels of experts want whole tiles, to which the engine pads them."""
 
     bits: float
     scale_bytes: float = 0
@@ -68,6 +69,7 @@ class Storage:
     columns: int = 0
     zero_bits: float = 0
     whole_groups: bool = False
+    tiled: bool = False
 
     @property
     def block(self) -> tuple[int, int] | None:
@@ -76,10 +78,18 @@ class Storage:
 
     def bytes_of(self, shape: tuple[int, ...]) -> int:
         """Return the bytes of a weight of this shape, its scales included; the last two extents are the matrix."""
+        return self.matrix_bytes(shape) + self.scales_bytes(shape)
+
+    def matrix_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of the elements alone."""
         elements = 1
         for extent in shape:
             elements *= extent
-        return int(elements * self.bits / 8 + self._scales(shape) * (self.scale_bytes + self.zero_bits / 8))
+        return int(elements * self.bits / 8)
+
+    def scales_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of scales and zero points."""
+        return int(self._scales(shape) * (self.scale_bytes + self.zero_bits / 8))
 
     def _scales(self, shape: tuple[int, ...]) -> int:
         if not self.scale_bytes or not shape:
@@ -123,7 +133,7 @@ def storage(
     """Return the storage of a weight in a format of FORMATS. Raises KeyError for any other word."""
     stored = FORMATS[word]
     if stored.group:
-        return Storage(stored.bits, stored.scale_bytes, 1, stored.group)
+        return Storage(stored.bits, stored.scale_bytes, 1, stored.group, tiled=word == MXFP4)
     if granularity == GROUP and block:
         return Storage(stored.bits, GROUP_SCALE_BYTES, 1, block[1], stored.bits if zeros else 0, whole_groups=True)
     rows, columns = {TENSOR: (0, 0), CHANNEL: (1, 0), BLOCK: block or (0, 0)}.get(granularity or TENSOR, (0, 0))
@@ -322,7 +332,7 @@ MADE_WHILE_LOADING = {
     "mxfp8": Quantization(MXFP8, GROUP, (1, 32)),
     "experts_int8": Quantization(INT8, CHANNEL, None, (r"re:(?!.*\.experts\.).*",)),
 }
-"""What the engine makes of 16-bit weights while it loads them, by its word for it (vLLM 0.33, config/quantization.py)."""
+"""What the engine makes of 16-bit weights while it loads them, by its word (vLLM 0.33, config/quantization.py)."""
 
 CHECKPOINT_WORDS = frozenset(
     {"awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin", "inc", "compressed-tensors", "fbgemm_fp8"}

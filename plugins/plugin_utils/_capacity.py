@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..module_utils._model import ModelShape
 from ._devices import Kind
-from ._memory import Layout, ReplicaMemory, replica_memory, request_blocks
+from ._memory import Layout, ReplicaMemory, replica_memory
 from ._wishes import Model
 
 FEW_REQUESTS = 4
@@ -51,7 +51,7 @@ def fit(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_l
     Raises ShardingError where the weights cannot be divided so.
     """
     memory = replica_memory(model, shape, kind, layout, max_model_len)
-    longest = request_blocks(shape, max_model_len, memory.block_tokens, memory.batch)
+    longest = memory.cache.request_blocks(max_model_len)
     return Fit(
         memory=memory,
         requests=requests_held(model, shape, memory, max_model_len, memory.blocks),
@@ -62,8 +62,8 @@ def fit(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_l
 
 def requests_held(model: Model, shape: ModelShape, memory: ReplicaMemory, max_model_len: int, blocks: int) -> int:
     """Requests that so many KV blocks hold at once; never more than the scheduler takes."""
-    each = request_blocks(shape, request_tokens(model, max_model_len), memory.block_tokens, memory.batch)
-    return min(blocks // each, memory.batch.sequences)
+    each = memory.cache.request_blocks(request_tokens(model, max_model_len))
+    return min(blocks // max(1, each), memory.batch.sequences)
 
 
 def request_tokens(model: Model, max_model_len: int) -> int:

@@ -215,13 +215,13 @@ def _memory(fit: Fit, stage: RankMemory) -> dict[str, Any]:
     tensor = fit.layout.tensor_parallel_size
     first = stage.stage * tensor
     return {
-        "activation_gib": rounded_gib(stage.activation),
+        "activation_gib": rounded_gib(stage.activation.likely),
         "block_size": fit.memory.block_tokens,
         "device_gib": rounded_gib(stage.device),
         "device_key": fit.kind.key,
-        "graphs_gib": rounded_gib(stage.graphs),
+        "graphs_gib": rounded_gib(stage.graphs.likely),
         "kv_blocks": fit.memory.blocks,
-        "kv_gib": rounded_gib(stage.kv),
+        "kv_gib": rounded_gib(stage.kv.low),
         "kv_tokens": fit.memory.tokens,
         "margin_gib": rounded_gib(stage.margin),
         "outside_gib": rounded_gib(stage.outside),

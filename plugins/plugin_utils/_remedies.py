@@ -39,12 +39,12 @@ def refuse_size(model: Model, shape: ModelShape, candidates: list[Fit], max_mode
 
 def _shortage(candidate: Fit) -> int:
     """Bytes that the tightest rank lacks before it has any KV cache."""
-    return max(-stage.kv for stage in candidate.memory.stages)
+    return max(int(-stage.kv.low) for stage in candidate.memory.stages)
 
 
 def _what_is_short(model: Model, candidate: Fit, max_model_len: int) -> str:
     memory, kind = candidate.memory, candidate.kind
-    tightest = min(memory.stages, key=lambda stage: stage.kv)
+    tightest = min(memory.stages, key=lambda stage: stage.kv.low)
     limit = "as asked for" if model.tensor_parallel_size else "the most that one host has"
     where = f"{counted(candidate.layout.world, 'device')} of {kind.key} ({gib(kind.memory_bytes)} each), {limit}"
     if not memory.starts:
@@ -52,12 +52,12 @@ def _what_is_short(model: Model, candidate: Fit, max_model_len: int) -> str:
             f"on {where}, the engine would not start: beside its share it leaves {gib(tightest.outside)} of a device, "
             f"and {gib(memory.outside_needed)} are taken before it looks"
         )
-    beside = tightest.activation + tightest.graphs + tightest.margin
+    beside = int(tightest.activation.likely) + int(tightest.graphs.likely) + tightest.margin
     terms = f"{gib(tightest.weights)} of weights"
     if kind.accelerator == CUDA:
         terms += f", {gib(beside)} beside them and {gib(tightest.outside)} left to the driver on each"
-    if tightest.kv <= 0:
-        return f"it does not fit on {where}: {terms}; {gib(-tightest.kv)} are missing on each"
+    if tightest.kv.low <= 0:
+        return f"it does not fit on {where}: {terms}; {gib(-tightest.kv.low)} are missing on each"
     return (
         f"on {where}, there is room for requests of {memory.longest} tokens, "
         f"and max_model_len is {max_model_len}: {terms}"

@@ -115,6 +115,7 @@ class Model:
     default: bool = False
     priority: int = 0
     trust_remote_code: bool = False
+    engine_version: str | None = None
 
 
 def read_models(value: Any, settings: Settings, findings: Findings) -> tuple[Model, ...]:
@@ -175,6 +176,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
         default=reader.flag("default"),
         priority=reader.integer("priority", 0, least=-1000, most=1000) or 0,
         trust_remote_code=reader.flag("trust_remote_code"),
+        engine_version=settings.engine_versions.get("cuda"),
     )
     _check_workload_length(model, reader, findings)
     return model if name and source else None

@@ -12,12 +12,9 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import C
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import (
     Batch,
     Layout,
-    activation_bytes,
     as_served,
     kv_item_bytes,
-    page_bytes,
     replica_memory,
-    request_blocks,
     scheduler_batch,
     stage_layers,
     stage_weights,
@@ -131,12 +128,6 @@ def test_the_engine_serves_the_wished_dtype(checkpoint, wished, served):
     assert as_served(shape(TINY, torch_dtype=checkpoint), model(dtype=wished)).dtype == served
 
 
-@pytest.mark.parametrize(("tensor_parallel", "expected"), [(1, 8), (2, 4), (4, 2), (8, 1), (16, 1), (32, 1)])
-def test_a_page_holds_the_heads_of_one_rank(tensor_parallel, expected):
-    heads = page_bytes(shape(LLAMA_8B), tensor_parallel, 16, 2) // (16 * 2 * 128 * 2)
-    assert heads == expected
-
-
 @pytest.mark.parametrize(
     ("wished", "asked_by_checkpoint", "expected"),
     [("auto", None, 2), ("fp8", None, 1), ("fp8_e5m2", None, 1), ("auto", "fp8", 1), ("bfloat16", "fp8", 2)],
@@ -168,15 +159,6 @@ def test_wished_limits_of_the_scheduler_win_and_short_contexts_cap_the_batch():
     assert scheduler_batch(model(max_num_batched_tokens=64), gpu(), Layout(), 100) == Batch(64, 1024)
 
 
-def test_the_trial_run_peaks_in_the_sampler_or_in_a_layer():
-    whole, batch = shape(LLAMA_8B), Batch(8192, 1024)
-    forward = 8192 * (4 * 4096 + 3 * 14336) * 2
-    sampler = 4 * 1024 * 128256 * 4
-    assert activation_bytes(whole, 1, batch, samples=False) == forward
-    assert activation_bytes(whole, 1, batch, samples=True) == max(forward, sampler)
-    assert activation_bytes(whole, 2, batch, samples=False) == 8192 * (4 * 4096 + 3 * 14336 // 2) * 2
-
-
 @pytest.mark.parametrize("layout", [Layout(4), Layout(2, 2), Layout(1, 4)])
 def test_the_terms_add_up_to_the_device(layout):
     kind = gpu()
@@ -195,15 +177,10 @@ def test_the_stage_with_the_fewest_blocks_decides():
 def test_graphs_take_nothing_when_they_are_switched_off():
     eager = replica_memory(model(engine_args={"enforce_eager": True}), shape(LLAMA_8B), gpu(), Layout(), 8192)
     compiled = replica_memory(model(), shape(LLAMA_8B), gpu(), Layout(), 8192)
-    assert eager.stages[0].kv - compiled.stages[0].kv == compiled.stages[0].graphs > 0
-
-
-@pytest.mark.parametrize(
-    ("tokens", "window", "expected"), [(1, None, 1), (16, None, 1), (17, None, 2), (8192, None, 512), (8192, 1024, 193)]
-)
-def test_a_request_takes_whole_blocks_of_its_window(tokens, window, expected):
-    sliding = type(shape(TINY)).from_dict(shape(TINY).to_dict() | {"sliding_window": window})
-    assert request_blocks(sliding, tokens, 16, Batch(2048, 256)) == expected
+    (plain,), (graphed,) = eager.stages, compiled.stages
+    assert plain.graphs.high == 0 < graphed.graphs.low
+    assert plain.kv.likely - graphed.kv.likely == pytest.approx(graphed.graphs.likely, abs=1)
+    assert plain.blocks > graphed.blocks
 
 
 def test_a_replica_on_cpus_takes_its_ranks_and_its_engine_of_the_hosts_ram():
