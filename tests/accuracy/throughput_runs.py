@@ -1,0 +1,105 @@
+# Copyright (c) 2026, the gpufleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the capacity model says of one benchmark run.
+
+The planner knows the steady state. A benchmark has an end: when its prompts are used up, the batch shrinks, and the
+last requests go on alone. That tail is added here, since throughputs are printed over the whole duration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._batching import (
+    Request,
+    Server,
+    at_concurrency,
+    at_rate,
+)
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._roofline import FITTED, Constants, HostSide
+from ansible_collections.gpufleet.serving.tests.accuracy.throughput_rows import OPEN, SERIAL_V0, Case
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one replica: output tokens a second over the whole run, and seconds between two tokens."""
+
+    tokens_per_second: float
+    tpot: float
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """The planner's constants, and the factor of the host side of engines before 0.8."""
+
+    constants: Constants = FITTED
+    old_host: float = SERIAL_V0.slowness
+
+
+def predict(case: Case, assumed: Assumed | None = None) -> Prediction:
+    """Predict a run with the planner's constants, or with others."""
+    assumed = assumed or Assumed()
+    host = HostSide(False, assumed.old_host) if case.host is SERIAL_V0 else case.host
+    server = Server(case.work, case.rates, case.sequences, case.batch_tokens, host, assumed.constants)
+    request = Request(case.prompt_tokens, case.output_tokens)
+    clients = case.concurrency or case.prompts or case.sequences
+    if case.prompts and case.prompts <= min(clients, case.sequences) and case.load != OPEN:
+        return _one_batch(server, request, case)
+    pace = at_rate(server, request, case.rate) if case.rate else at_concurrency(server, request, clients)
+    seconds = 1 / pace.requests_per_second
+    if case.prompts:
+        seconds += _tail(server, request, case, min(pace.running, case.prompts), 1 / seconds) / case.prompts
+    return Prediction(case.output_tokens / seconds, pace.itl)
+
+
+def _one_batch(server: Server, request: Request, case: Case) -> Prediction:
+    """All prompts fit at once: they are prefilled one batch after another, then decoded together."""
+    prompts = case.prompts or 1.0
+    tokens = prompts * request.prompt_tokens
+    batches = math.ceil(tokens / server.batch_tokens)
+    prefill = batches * server.seconds(0, 0, tokens / batches, request.prompt_tokens, prompts / batches)
+    steps = max(request.output_tokens - 1, 0.0)
+    decode = steps * server.seconds(prompts, request.context)
+    whole = prefill + decode
+    if case.uneven:
+        whole += _tail(server, request, case, prompts, prompts / whole)
+    return Prediction(prompts * request.output_tokens / whole, (decode + prefill / 2) / max(steps, 1.0))
+
+
+def _tail(server: Server, request: Request, case: Case, left: float, steady: float) -> float:
+    """Seconds by which the drain of the last ``left`` requests is longer than at the steady rate, in requests a second.
+
+    Requests of equal length that started one after another end one after another, half of a batch on average. Lengths
+    of conversations are spread about exponentially, and the longest of n such is ln(n) times the average.
+    """
+    if not case.uneven:
+        seconds = (request.output_tokens - 1) * server.seconds(max(1.0, left / 2), request.context)
+        return max(0.0, seconds - left / 2 / steady)
+    seconds, batch = 0.0, left
+    while batch >= 1:
+        steps = request.output_tokens * math.log(2)
+        seconds += steps * server.seconds(batch * 2**-0.5, request.context)
+        batch /= 2
+    return max(0.0, seconds - left / steady)
+
+
+UNBOUND = Constants(1, 1, 1, 1, 1, 0, 0, 0, 0, 0)
+"""Every rate at its peak, and nothing besides."""
+
+
+def bandwidth_bound(case: Case) -> Prediction:
+    """The usual estimate: weights and KV cache over bandwidth, and arithmetic and links for nothing."""
+    rates = dataclasses.replace(case.rates, flops=((16, math.inf),), link=math.inf)
+    return _bare(dataclasses.replace(case, rates=rates))
+
+
+def roofline_bound(case: Case) -> Prediction:
+    """Bandwidth and arithmetic at their peaks, without constants, over the same batches."""
+    return _bare(case)
+
+
+def _bare(case: Case) -> Prediction:
+    return predict(dataclasses.replace(case, host=HostSide(True, 0.0)), Assumed(UNBOUND))
