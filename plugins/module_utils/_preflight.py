@@ -31,6 +31,7 @@ Run = Callable[[list[str]], Outcome]
 
 PERSISTENCED = "nvidia-persistenced.service"
 FABRIC_MANAGER = "nvidia-fabricmanager.service"
+REPLICAS = "gpufleet-*.service"
 
 DKMS_KEY = "var/lib/dkms/mok.pub"
 """The certificate that DKMS signs modules with, as Debian, Ubuntu and EPEL package it."""
@@ -73,6 +74,7 @@ def read_preflight(root: Path, run: Run, python: str) -> dict[str, Any]:
         "limits": read_limits(root),
         "listeners": [_listener(listener) for listener in listeners(root)],
         "python": read_python(run, python),
+        "replicas": read_replicas(run),
         "shm": read_shm(root),
         "time_synchronised": read_time(run),
     }
@@ -143,6 +145,12 @@ def read_shm(root: Path) -> dict[str, int] | None:
     except OSError:
         return None
     return {"free_bytes": usage.f_bavail * usage.f_frsize, "total_bytes": usage.f_blocks * usage.f_frsize}
+
+
+def read_replicas(run: Run) -> list[str]:
+    """Return the units of replicas that run or are about to."""
+    argv = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating,reloading", REPLICAS]
+    return sorted(line.split()[0] for line in run(argv).stdout.splitlines() if line.split())
 
 
 def read_time(run: Run) -> bool | None:

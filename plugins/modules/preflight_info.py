@@ -266,6 +266,12 @@ python:
   type: dict
   returned: always
   sample: {program: python3, version: 3.11.2}
+replicas:
+  description: The units of replicas that run or are about to.
+  type: list
+  elements: str
+  returned: always
+  sample: [gpufleet-llama-8b-0.service]
 shm:
   description: C(total_bytes) and C(free_bytes) of /dev/shm. Null where there is none.
   type: dict

@@ -28,12 +28,12 @@ def table(plan: Plan) -> str:
 
 def refusals(plan: Plan) -> str:
     """Every refusal with its remedies, or nothing."""
-    return _joined(_report.refusals(plan))
+    return text(_report.refusals(plan))
 
 
 def held(plan: Plan) -> str:
     """The replicas that stay as they are, and what to say to have them changed; or nothing."""
-    return _joined(_report.held(plan))
+    return text(_report.held(plan))
 
 
 def url(plan: Plan, model: str) -> str:
@@ -105,10 +105,11 @@ def measured(plan: Plan, answers: Iterable[Mapping[str, Any]]) -> str:
     figures = {name: entry for answer in told for name, entry in answer["figures"].items()}
     silent = [Item(f"{name}: {why}") for answer in told for name, why in answer["silent"].items()]
     parts = [*_report.measured(plan, figures), *([Section("Not measured", items=silent)] if silent else [])]
-    return _joined(parts) or "No replica runs that could be measured."
+    return text(parts) or "No replica runs that could be measured."
 
 
-def _joined(sections: Iterable[Section]) -> str:
+def text(sections: Iterable[Section]) -> str:
+    """Sections as lines."""
     return "\n\n".join(map(_set, sections))
 
 

@@ -113,7 +113,7 @@ class Stack:
 
     driver_version: to the last digit; the branch alone where the repository keeps no old versions; of a present driver
     its own. oldest_driver: below it the engine does not start. repository: folder of NVIDIA's repository, empty where
-    the distribution's is used. reasons: why it is so, in sentences.
+    the distribution's is used. also_held: further packages that stand still with the driver. reasons: why it is so.
     """
 
     route: str
@@ -124,6 +124,7 @@ class Stack:
     repository: str = ""
     module_stream: str = ""
     packages: tuple[Package, ...] = ()
+    also_held: tuple[str, ...] = ()
     container_toolkit_version: str = ""
     reasons: tuple[str, ...] = ()
 
@@ -133,6 +134,7 @@ class Stack:
 
     def as_dict(self) -> dict[str, Any]:
         return {
+            "also_held": list(self.also_held),
             "build": self.build,
             "container_toolkit_version": self.container_toolkit_version,
             "driver_version": self.driver_version,
@@ -426,6 +428,7 @@ def _assemble(
         repository=offer.repository or "",
         module_stream=route.stream.format(**words) if route.stream else "",
         packages=tuple(packages),
+        also_held=tuple(name.format(**words) for name in route.also_held),
         container_toolkit_version=toolkit,
         reasons=(*passed, *_reasons(machine, offer, branch)),
     )

@@ -112,6 +112,8 @@ class Route:
     build: whether its kernel modules come signed by the distribution, or are built on the host (DKMS).
     exact: whether the repository keeps old versions, so that one can be named to the last digit. One that keeps only
     the newest is pinned to the branch, and what it gave is held. stream: the module stream to enable (dnf).
+    also_held: what of the distribution must stand still as long as the driver does. Prebuilt modules are made for one
+    driver version, so a newer kernel would come without any.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Route:
     fabrics: dict[str, tuple[Wanted, ...]]
     stream: str | None
     source: str
+    also_held: tuple[str, ...] = ()
 
 
 _NVIDIA_FABRICS = {
@@ -160,6 +163,12 @@ UBUNTU_SIGNED = Route(
     },
     stream=None,
     source="UBUNTU",
+    also_held=(
+        "linux-modules-nvidia-{branch}-server-open-{flavour}",
+        "linux-{flavour}",
+        "linux-image-{flavour}",
+        "linux-headers-{flavour}",
+    ),
 )
 UBUNTU_NVIDIA = Route(
     NVIDIA,

@@ -202,7 +202,7 @@ def _systemctl(units: dict[str, str]) -> str:
         for name, state in units.items()
     )
     gone = "  *) printf 'LoadState=not-found\\nActiveState=inactive\\nSubState=dead\\nUnitFileState=\\n' ;;\n"
-    return '#!/bin/sh\nfor unit; do :; done\ncase "$unit" in\n' + cases + gone + "esac\n"
+    return '#!/bin/sh\n[ "$1" = show ] || exit 0\nfor unit; do :; done\ncase "$unit" in\n' + cases + gone + "esac\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._host_facts import host_stack
@@ -13,20 +17,22 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._preflight import
 from ansible_collections.gpufleet.serving.tests.unit.plugins.module_utils.host_recordings import ask, lay_out
 
 
+@functools.cache
+def _answers(case, changes):
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(case, Path(folder) / "host", **json.loads(changes))
+        facts, state = ask(Path(folder) / "host", timeout_s=1)
+    facts["host"] |= {"glibc": "2.36", "hostname": "gpu1", "fqdn_address": "127.0.1.1"}
+    state |= {"listeners": [], "python": {"program": "python3", "version": "3.11.2"}, "replicas": []}
+    state["shm"] = {"free_bytes": 2**36, "total_bytes": 2**36}
+    return facts, state
+
+
 @pytest.fixture
-def recorded(tmp_path):
-    """What a recorded host answers, its description changed."""
+def recorded():
+    """What a recorded host answers, its description changed; a copy that a test may change further."""
+    return lambda case, **changes: copy.deepcopy(_answers(case, json.dumps(changes)))
 
-    def answers(case, **changes):
-        folder = tmp_path / f"{case}-{len(list(tmp_path.iterdir()))}"
-        lay_out(case, folder, **changes)
-        facts, state = ask(folder, timeout_s=1)
-        facts["host"] |= {"glibc": "2.36", "hostname": "gpu1", "fqdn_address": "127.0.1.1"}
-        state |= {"listeners": [], "python": {"program": "python3", "version": "3.11.2"}}
-        state["shm"] = {"free_bytes": 2**36, "total_bytes": 2**36}
-        return facts, state
-
-    return answers
 
 
 def replica(*devices, port=8000, name="tiny-0"):
@@ -219,7 +225,7 @@ def test_what_else_can_be_wrong(part, value, severity, check, recorded):
         ({"memory_total_bytes": 2**32}, "memory"),
         ({"glibc": "2.31"}, "python"),
         ({"fqdn_address": None}, "names"),
-        ({"disks": dict.fromkeys(("/opt", "/var"), {"free_bytes": 2**20, "measured_at": "/"})}, "disk"),
+        ({"disks": {path: {"free_bytes": 2**20, "measured_at": "/"} for path in ("/opt", "/var")}}, "disk"),
     ],
 )
 def test_what_can_be_wrong_with_the_machine(value, check, recorded):
