@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.gpufleet.serving.plugins.plugin_utils import _explain
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._driver_step import driver_step, fabric_fault
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._driver_step import (
+    driver_replaced,
+    driver_step,
+    fabric_fault,
+)
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._preflight import preflight, sections
 
 
@@ -24,6 +28,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Say which names stand for which functions."""
         return {
+            "driver_replaced": driver_replaced,
             "driver_step": driver_step,
             "fabric_fault": fabric_fault,
             "preflight": preflight,

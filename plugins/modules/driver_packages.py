@@ -35,6 +35,10 @@ options:
         description: Glob that its version, without epoch, must match. Empty where any will do; it is then not held.
         type: str
         default: ""
+      kernel_only:
+        description: Of no meaning here. With it, the packages of a stack can be given as they are.
+        type: bool
+        default: false
   also_held:
     description: Further packages to hold where they are installed.
     type: list
@@ -142,7 +146,11 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"name": {"type": "str", "required": True}, "version": {"type": "str", "default": ""}},
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "version": {"type": "str", "default": ""},
+                    "kernel_only": {"type": "bool", "default": False},
+                },
             },
             "also_held": {"type": "list", "elements": "str", "default": []},
         },

@@ -9,6 +9,7 @@ ready.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -61,7 +62,7 @@ def _allowed(step: Step, replicas: list[str], reboot: str) -> Step:
     if step.action != REBOOT:
         return step
     if replicas:
-        return Step(STOP, f"{step.reason}; a reboot has to wait while {listing(replicas)} runs: drain and stop it first")
+        return Step(STOP, f"{step.reason}; a reboot has to wait while {listing(replicas)} runs: drain and stop it")
     if reboot == NEVER:
         return Step(STOP, f"{step.reason}; reboot the host, or say gpu_host_reboot: auto and the role does")
     return step
@@ -83,3 +84,13 @@ def fabric_fault(state: Mapping[str, Any], fabric: str) -> str:
         and (gpu["fabric_state"] != FABRIC_READY or gpu["fabric_status"] not in (*NOT_SAID, FABRIC_WELL))
     ]
     return f"GPUs have not joined the fabric: {listing(waiting)}" if waiting else ""
+
+
+def driver_replaced(state: Mapping[str, Any], stack: Mapping[str, Any]) -> list[str]:
+    """The installed packages of a driver that a stack would replace, with both versions."""
+    wanted = {package["name"]: package["version"] for package in stack["packages"] if package["version"]}
+    return [
+        f"{package['name']} {package['version']} by {wanted[package['name']]}"
+        for package in state["driver"]["packages"]
+        if package["name"] in wanted and not fnmatch.fnmatchcase(package["version"], wanted[package["name"]])
+    ]

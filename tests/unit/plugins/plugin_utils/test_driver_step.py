@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._driver_step import driver_step, fabric_fault
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._driver_step import (
+    driver_replaced,
+    driver_step,
+    fabric_fault,
+)
 
 NEW, OLD = "580.178.04", "580.95.05"
 
@@ -67,3 +71,21 @@ def test_when_the_fabric_is_ready(told, words):
     fault = fabric_fault(told, "nvswitch")
     assert (words in fault) if words else fault == ""
     assert fabric_fault(told, "none") == ""
+
+
+def test_what_a_stack_would_replace():
+    installed = [
+        {"name": "nvidia-driver-cuda", "version": "580.95.05-1"},
+        {"name": "nvidia-modprobe", "version": "580.178.04-1"},
+        {"name": "nvidia-driver-pinning-580", "version": "580-1"},
+        {"name": "nvidia-driver-libs", "version": "535.261.03-1"},
+    ]
+    stack = {
+        "packages": [
+            {"name": "nvidia-driver-cuda", "version": "580.178.04-*"},
+            {"name": "nvidia-modprobe", "version": "580.178.04-*"},
+            {"name": "nvidia-driver-pinning-580", "version": ""},
+        ]
+    }
+    replaced = driver_replaced({"driver": {"packages": installed}}, stack)
+    assert replaced == ["nvidia-driver-cuda 580.95.05-1 by 580.178.04-*"]
