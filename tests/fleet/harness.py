@@ -171,6 +171,16 @@ def main_pid(host: str, replica: str) -> int:
     return int(shell(host, f"systemctl show --property=MainPID --value gpufleet-{replica}.service"))
 
 
+def measured(host: str) -> dict[str, Any]:
+    """What was measured of the replicas on a host, by replica."""
+    return json.loads(shell(host, "cat /etc/ansible/facts.d/gpufleet_measured.fact"))["replicas"]
+
+
+def left_by_benchmarks(host: str) -> str:
+    """Processes and folders of load generators on a host; nothing where every one went away."""
+    return shell(host, "pgrep -af '[b]ench serve'; find /tmp -name 'gpufleet-benchmark-*'", check=False)
+
+
 def eventually(condition: Callable[[], Any], within_s: float, what: str) -> Any:
     """The first true value of ``condition``, asked every other second."""
     deadline = time.monotonic() + within_s

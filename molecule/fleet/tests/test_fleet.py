@@ -9,7 +9,7 @@ import re
 import time
 
 import pytest
-from harness import Fleet, FrontDoor, eventually, main_pid, shell
+from harness import Fleet, FrontDoor, eventually, left_by_benchmarks, main_pid, measured, shell
 
 REPLICAS = {"tiny-0": "fleet-node1", "tiny-1": "fleet-node2"}
 # an engine of this size is back in one to two minutes on two quiet cores
@@ -59,6 +59,34 @@ def test_the_planned_kv_cache_is_what_the_engine_has(fleet):
     blocks = int(re.search(r'vllm:cache_config_info\{.*num_gpu_blocks="(\d+)"', metrics(fleet, "tiny-0"))[1])
     size = int(re.search(r'vllm:cache_config_info\{.*block_size="(\d+)"', metrics(fleet, "tiny-0"))[1])
     assert {(rank["kv_blocks"], rank["block_size"]) for rank in model["memory"]} == {(blocks, size)}
+
+
+def test_what_was_predicted_is_what_every_engine_tells_to_the_block(fleet):
+    run = fleet.run("playbooks/verify.yml").expect(0)
+    assert "Predicted beside measured" in run.words
+    for replica, host in REPLICAS.items():
+        told = measured(host)[replica]
+        assert told["kv_tokens"] == told["kv_blocks"] * told["block_size"]
+        words = ("kv_blocks", "block_size", "kv_tokens", "kv_gib")
+        assert {word: told[word] for word in words} == {word: told["predicted"][word] for word in words}
+    assert "kv_cache_below_plan" not in run.output
+    fleet.run("playbooks/verify.yml").expect_unchanged()
+
+
+def test_a_benchmark_tells_what_a_replica_does_and_changes_nothing_that_runs(fleet):
+    before = pids()
+    load = {"replica": "tiny-0", "concurrency": 2, "prompt_tokens": 64, "output_tokens": 16, "num_prompts": 8}
+    wishes = [word for name, value in load.items() for word in ("-e", f"benchmark_{name}={value}")]
+    run = fleet.run("playbooks/benchmark.yml", *wishes).expect(0)
+    print(run.output[-1500:])
+    assert "8 requests of 64 prompt and 16 output tokens, 2 at once, at tiny-0" in run.words
+    told = measured("fleet-node1")["tiny-0"]["benchmark"]
+    assert told["requests_per_second"] > 0
+    assert told["output_tokens_per_second"] == pytest.approx(16 * told["requests_per_second"], rel=0.01)
+    assert 0 < told["ttft_ms"]["p50"] <= told["ttft_ms"]["p99"]
+    assert told["tool"] == "vllm bench serve 0.32.0"
+    assert left_by_benchmarks("fleet-node1") == ""
+    assert pids() == before
 
 
 def test_a_second_run_changes_nothing_in_under_a_minute(fleet):
@@ -125,4 +153,8 @@ def test_pipeline_stages_serve_too_and_no_request_fails_on_the_way_there(fleet, 
         assert pids()[replica] != before[replica]
         assert "pipeline-parallel-size: 2" in shell(host, f"cat /etc/gpufleet/serve/{replica}.yaml")
     assert front_door.answers("tiny")
+    pipelined.run("playbooks/verify.yml").expect(0)
+    told = measured("fleet-node1")["tiny-0"]
+    assert told["kv_blocks"] == told["predicted"]["kv_blocks"]
+    assert "benchmark" not in told, "it was of other settings"
     pipelined.run().expect_unchanged()

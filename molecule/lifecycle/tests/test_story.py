@@ -6,7 +6,19 @@
 from __future__ import annotations
 
 import pytest
-from harness import Fleet, FrontDoor, difference, eventually, main_pid, shell, snapshot, stop
+from harness import (
+    Fleet,
+    FrontDoor,
+    Run,
+    difference,
+    eventually,
+    left_by_benchmarks,
+    main_pid,
+    measured,
+    shell,
+    snapshot,
+    stop,
+)
 
 NODE1, NODE2, GATEWAY = "lifecycle-node1", "lifecycle-node2", "lifecycle-gw"
 REPLICAS = {"tiny-0": NODE1, "tiny-1": NODE2}
@@ -39,6 +51,60 @@ def test_without_plan_json_and_from_another_folder_nothing_changes(fleet, tmp_pa
     (fleet.folder.parent / "plan.json").unlink(missing_ok=True)
     fleet.run(cwd=tmp_path).expect_unchanged()
     assert pids() == before
+
+
+def test_what_engines_got_is_read_back_once_and_moves_nothing(fleet):
+    before = pids()
+    run = fleet.run("playbooks/verify.yml").expect(0)
+    assert "Predicted beside measured" in run.words
+    for replica, host in REPLICAS.items():
+        told = measured(host)[replica]
+        assert (told["kv_blocks"], told["block_size"], told["kv_tokens"]) == (8192, 128, 1048576)
+        assert told["predicted"]["kv_blocks"] == told["kv_blocks"]
+    fleet.run("playbooks/verify.yml").expect_unchanged()
+    fleet.run().expect_unchanged()
+    assert pids() == before
+
+
+@pytest.fixture
+def benchmark(fleet: Fleet):
+    def drive(**wishes: object) -> Run:
+        return fleet.run(
+            "playbooks/benchmark.yml",
+            *(word for key, value in wishes.items() for word in ("-e", f"benchmark_{key}={value}")),
+        )
+
+    return drive
+
+
+def test_a_benchmark_says_what_it_does_keeps_what_came_and_moves_nothing(fleet, benchmark):
+    before = pids()
+    run = benchmark(replica="tiny-1", concurrency=3, prompt_tokens=20, output_tokens=10, num_prompts=12).expect(0)
+    assert "12 requests of 20 prompt and 10 output tokens, 3 at once, at tiny-1" in run.words
+    assert "requests/s" in run.words
+    told = measured(NODE2)["tiny-1"]["benchmark"]
+    assert (told["concurrency"], told["num_prompts"], told["tool"]) == (3, 12, "vllm bench serve 0.32.0+cpu")
+    assert told["requests_per_second"] > 0
+    assert left_by_benchmarks(NODE2) == ""
+    fleet.run("playbooks/verify.yml").expect_unchanged()
+    fleet.run().expect_unchanged()
+    assert pids() == before
+    assert measured(NODE2)["tiny-1"]["benchmark"] == told
+
+
+def test_a_benchmark_that_takes_too_long_is_ended_and_leaves_nothing(benchmark):
+    before = measured(NODE1)
+    run = benchmark(
+        replica="tiny-0", concurrency=1, prompt_tokens=20, output_tokens=900, num_prompts=200, time_limit=5
+    ).expect(2)
+    assert "not done after 5 s, and ended" in run.words
+    assert left_by_benchmarks(NODE1) == ""
+    assert measured(NODE1) == before
+
+
+def test_a_benchmark_of_a_replica_that_is_not_there_names_those_that_are(benchmark):
+    run = benchmark(replica="tiny-7").expect(2)
+    assert "tiny-7 does not answer: name one that does: benchmark_replica=tiny-0, tiny-1" in run.words
 
 
 def test_no_secret_is_in_any_output_plan_fact_or_process_list(fleet):
