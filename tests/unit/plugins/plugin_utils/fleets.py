@@ -149,11 +149,15 @@ def large(hosts: int) -> dict[str, Any]:
     return {"models": models, "hosts": answered, "shapes": shapes, "settings": PUBLIC}
 
 
-def planned(**inputs: Any) -> dict[str, Any]:
-    """The plan of these inputs, accepted by the checker and by its schema."""
-    made = dict(accept(plan(**inputs)))
+def accepted(made: dict[str, Any]) -> dict[str, Any]:
+    """The plan itself, where the independent checker and the schema accept it."""
     SCHEMA.validate(made)
-    return made
+    return dict(accept(made))
+
+
+def planned(**inputs: Any) -> dict[str, Any]:
+    """The plan of these inputs, accepted."""
+    return accepted(plan(**inputs))
 
 
 def refusals(**inputs: Any) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,6 @@ import os
 
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._explain import endpoint, held, refusals, table
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._plan import plan
-from ansible_collections.gpufleet.serving.tests.plan_checker import accept
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils import fleets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -104,7 +103,7 @@ def wishes(draw):
 @RUNS
 @given(models=wishes(), hosts=hosts(), tier=st.sampled_from(["auto", 1, 2, 4]))
 def test_every_plan_keeps_its_promises(models, hosts, tier):
-    accept(plan(models, hosts, SHAPES, None, fleets.PUBLIC | {"tier": tier}))
+    fleets.accepted(plan(models, hosts, SHAPES, None, fleets.PUBLIC | {"tier": tier}))
 
 
 @RUNS
@@ -121,7 +120,7 @@ def test_the_order_of_hosts_does_not_matter(models, hosts, order):
 @given(models=wishes(), hosts=hosts(), live=st.booleans())
 def test_a_fleet_at_its_plan_has_nothing_to_do(models, hosts, live):
     made = plan(models, hosts, SHAPES, None, fleets.PUBLIC)
-    again = accept(plan(models, hosts, SHAPES, fleets.applied(made, live), fleets.PUBLIC))
+    again = fleets.accepted(plan(models, hosts, SHAPES, fleets.applied(made, live), fleets.PUBLIC))
     if not made["refusals"]:
         assert (again["id"], again["steps"], again["held"]) == (made["id"], [], [])
 
@@ -143,7 +142,7 @@ def test_any_change_of_wishes_and_machines_is_carried_out_in_order(before, after
     if lost:
         asked["lost_hosts"] = sorted(silent & set(hosts))
     past = fleets.applied(made, live, tuple(silent))
-    changed = accept(plan(after, now, SHAPES, past, asked))
+    changed = fleets.accepted(plan(after, now, SHAPES, past, asked))
     if live and not allowed:
         stopped = {step["replica"] for step in changed["steps"] if step["action"] in ("stop", "restart")}
         assert not stopped
@@ -158,7 +157,7 @@ def test_a_new_host_moves_nothing_that_runs(models, hosts):
     if made["refusals"]:
         return
     more = hosts | {"a-first": fleets.gpu_host(99, "B200-SXM-180GB")}
-    grown = accept(plan(models, more, SHAPES, fleets.applied(made), fleets.PUBLIC))
+    grown = fleets.accepted(plan(models, more, SHAPES, fleets.applied(made), fleets.PUBLIC))
     assert not grown["diff"]["moved"]
     assert not grown["diff"]["restarted"]
     assert not grown["held"]
@@ -180,7 +179,7 @@ def test_more_memory_never_turns_a_fit_into_a_refusal(models, count):
 @RUNS
 @given(models=JUNK, hosts=JUNK, shapes=JUNK, previous=JUNK, asked=JUNK)
 def test_junk_gives_a_refusal_and_never_an_exception(models, hosts, shapes, previous, asked):
-    made = accept(plan(models, hosts, shapes, previous, asked))
+    made = fleets.accepted(plan(models, hosts, shapes, previous, asked))
     for words in (table, refusals, held, endpoint):
         assert isinstance(words(made), str)
 
@@ -208,5 +207,5 @@ def one_thing_wrong(draw):
 @settings(RUNS, max_examples=4 * EXAMPLES)
 @given(inputs=one_thing_wrong())
 def test_junk_anywhere_inside_good_input_gives_a_plan_or_a_refusal(inputs):
-    made = accept(plan(**inputs))
+    made = fleets.accepted(plan(**inputs))
     assert table(made)
