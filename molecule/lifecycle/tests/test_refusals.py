@@ -6,87 +6,133 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, reduce
 from typing import Any
 
 import pytest
-from harness import Fleet, difference, main_pid, shell, snapshot
+from harness import Fleet, Run, difference, main_pid, shell, snapshot
 
 HOSTS = ["lifecycle-node1", "lifecycle-node2", "lifecycle-gw"]
 
 
-def model(**changes: Any) -> Callable[[Fleet], Fleet]:
-    """The fleet with its first model changed; None takes a key away."""
+Change = Callable[[Fleet], Fleet]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something wrong in an inventory, the code that it is refused with, and words of the reason and the remedy."""
+
+    change: Change
+    code: str
+    words: tuple[str, ...]
+
+
+def another(**options: Any) -> Change:
+    """One more model, like the first but for some options."""
 
     def change(fleet: Fleet) -> Fleet:
-        first, *others = fleet.variables["fleet_models"]
-        changed = {key: value for key, value in {**first, **changes}.items() if value is not None}
-        return fleet.changed(fleet_models=[changed, *others])
+        models = fleet.variables["fleet_models"]
+        return fleet.changed(fleet_models=[*models, {**models[0], **options}])
 
     return change
 
 
-def variables(**changes: Any) -> Callable[[Fleet], Fleet]:
+def variables(**changes: Any) -> Change:
     return lambda fleet: fleet.changed(**changes)
 
 
-def host(name: str, **changes: Any) -> Callable[[Fleet], Fleet]:
+def host(name: str, **changes: Any) -> Change:
     def change(fleet: Fleet) -> Fleet:
         return fleet.with_hosts(lambda hosts: hosts["gpu_nodes"]["hosts"][name].update(changes))
 
     return change
 
 
-def twice(fleet: Fleet) -> Fleet:
-    return fleet.changed(fleet_models=fleet.variables["fleet_models"] * 2)
+HUB = {"source": "Qwen/Qwen3-8B", "max_model_len": 1024}
+REVISION = "0" * 40
+TOO_LARGE = {"source": "meta-llama/Llama-3.1-405B-Instruct", "revision": REVISION, "max_model_len": 4096}
+H100S = [{"model": "H100-SXM-80GB", "count": 8}]
 
-
-def without_devices(fleet: Fleet) -> Fleet:
-    return fleet.with_hosts(lambda hosts: hosts["gpu_nodes"]["hosts"]["lifecycle-node2"].update(fleet_cpu_kv_gib=None))
-
-
-REFUSALS = {
-    "model too large for every host": (
-        model(source="meta-llama/Llama-3.1-405B-Instruct", revision="0" * 40, max_model_len=4096),
-        ["model_too_large"],
-    ),
-    "tensor parallel size that does not divide the heads": (
-        model(tensor_parallel_size=3),
-        ["tensor_parallel_size", "3", "4"],
-    ),
-    "port clash": (variables(fleet_gateway_port=9145), ["port", "9145"]),
-    "duplicate model name": (twice, ["duplicate_model", "tiny"]),
-    "name that is no DNS label": (model(name="Tiny_Model"), ["Tiny_Model", "tiny-model"]),
-    "tier below what the model needs": (variables(fleet_tier=1), ["fleet_tier", "4"]),
-    "tier above what there is": (variables(fleet_tier=6), ["fleet_tier", "6"]),
-    "host with neither GPUs nor CPU space": (without_devices, ["lifecycle-node2", "fleet_cpu_kv_gib", "fleet_gpus"]),
-    "hub source without revision": (model(source="Qwen/Qwen3-8B"), ["revision", "fleet_allow_unpinned_models"]),
-    "hub source before hub sources can be deployed": (
-        model(source="Qwen/Qwen3-8B", revision="0" * 40),
-        ["controller:"],
-    ),
-    "no gateway key": (variables(gateway_keys=[]), ["gateway_keys", "gateway_public"]),
-    "misspelt option": (model(max_model_length=1024), ["max_model_length", "max_model_len"]),
-    "engine flag that does not exist": (
-        model(engine_args={"enable_prefix_cachin": True}),
-        ["enable_prefix_cachin", "enable_prefix_caching"],
-    ),
-    "engine flag that the plan owns": (model(engine_args={"port": 1}), ["engine_args.port", "fleet_engine_port"]),
-    "fleet_gpus that disagrees with the host": (
-        host("lifecycle-node1", fleet_gpus=[{"model": "H100-SXM-80GB", "count": 8}]),
-        ["lifecycle-node1", "H100-SXM-80GB"],
-    ),
-    "unreachable host": (host("lifecycle-node2", ansible_port=1), ["lifecycle-node2", "fleet_allow_unreachable"]),
+# What is wrong with one inventory is refused in one run, as it would be for an operator who made all of these mistakes.
+INVENTORIES = {
+    "models": {
+        "model too large for every host": Case(
+            another(name="large", **TOO_LARGE), "model_too_large", ("large:", "fleet_cpu_kv_gib")
+        ),
+        "tensor parallel size that does not divide the heads": Case(
+            another(name="three", tensor_parallel_size=3),
+            "tensor_parallel_does_not_divide",
+            ("tensor_parallel_size 3 does not divide its 4 attention heads",),
+        ),
+        "duplicate model name": Case(another(), "duplicate_model", ("tiny",)),
+        "name that is no DNS label": Case(another(name="Tiny_Model"), "bad_name", ("Tiny_Model", "tiny-model")),
+        "hub source without revision": Case(
+            another(name="free", **HUB), "revision_missing", ("free", "revision", "fleet_allow_unpinned_models")
+        ),
+        "hub source before hub sources can be deployed": Case(
+            another(name="hub", revision=REVISION, **HUB), "hub_not_available", ("hub", "controller:")
+        ),
+        "misspelt option": Case(
+            another(name="misspelt", max_model_length=1024), "unknown_option", ("max_model_length", "max_model_len")
+        ),
+        "engine flag that does not exist": Case(
+            another(name="flag", engine_args={"enable_prefix_cachin": True}),
+            "unknown_engine_flag",
+            ("enable_prefix_cachin", "enable_prefix_caching"),
+        ),
+        "engine flag that the plan owns": Case(
+            another(name="owned", engine_args={"port": 1}),
+            "owned_engine_flag",
+            ("engine_args.port", "fleet_engine_port"),
+        ),
+    },
+    "fleet": {
+        "port clash": Case(variables(fleet_gateway_port=9145), "port_clash", ("9145",)),
+        "tier below what the model needs": Case(variables(fleet_tier=1), "tier_too_low", ("fleet_tier to 4",)),
+        "no gateway key": Case(variables(gateway_keys=[]), "no_gateway_key", ("gateway_keys", "gateway_public: true")),
+    },
+    "hosts": {
+        "host with neither GPUs nor CPU space": Case(
+            host("lifecycle-node2", fleet_cpu_kv_gib=None),
+            "no_devices",
+            ("lifecycle-node2", "fleet_cpu_kv_gib", "fleet_gpus"),
+        ),
+        "fleet_gpus that disagrees with the host": Case(
+            host("lifecycle-node1", fleet_gpus=H100S), "gpus_disagree", ("lifecycle-node1", "H100-SXM-80GB")
+        ),
+    },
+    "reach": {
+        "tier above what there is": Case(variables(fleet_tier=6), "bad_value", ("fleet_tier", "6")),
+        "unreachable host": Case(
+            host("lifecycle-node2", ansible_port=1), "host_unreachable", ("lifecycle-node2", "fleet_allow_unreachable")
+        ),
+    },
 }
 
 
-@pytest.mark.parametrize("change, words", REFUSALS.values(), ids=REFUSALS)
-def test_refused_with_the_remedy_and_no_host_changed(fleet, change, words):
-    before = snapshot(HOSTS)
-    run = change(fleet).run()
-    assert difference(before, snapshot(HOSTS)) == {}
-    run.expect(2)
-    for word in words:
-        assert word in run.words
+@pytest.fixture(scope="module")
+def refused(fleet: Fleet) -> Callable[[str], Run]:
+    """The run of site.yml over one of the inventories, which left every host as it was."""
+
+    @cache
+    def run(inventory: str) -> Run:
+        wrong = reduce(lambda before, case: case.change(before), INVENTORIES[inventory].values(), fleet)
+        before = snapshot(HOSTS)
+        done = wrong.run()
+        assert difference(before, snapshot(HOSTS)) == {}
+        return done.expect(2)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("inventory", "what"), [(inventory, what) for inventory, cases in INVENTORIES.items() for what in cases]
+)
+def test_refused_with_the_remedy_and_no_host_changed(refused, inventory, what):
+    case, words = INVENTORIES[inventory][what], refused(inventory).words
+    for word in (f"[{case.code}]", *case.words):
+        assert word in words
 
 
 def test_not_enough_disk_is_refused_before_the_first_byte(fleet):
