@@ -15,31 +15,45 @@ from typing import Any
 
 from ..module_utils._measured_fact import unit_id
 from ._applied import AppliedReplica
-from ._capacity import Fit, is_wanted, requests_held
+from ._capacity import Carried, Fit, MeasuredRate, is_wanted, requests_held
 from ._draft import Draft
 from ._fleet import Host
 from ._layout import Choice
+from ._measured import Benchmark
 from ._placement import Seat
 from ._reading import is_whole
 from ._text import counted
 from ._units import unit
+from ._wishes import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What replicas of one model have on devices of one kind, under the settings that ``unit_id`` is a hash of.
 
-    kv_blocks, block_size: of the one with the smallest KV cache.
+    kv_blocks, block_size: of the one with the smallest KV cache. requests_per_second: of the slowest that was driven
+    at the model's workload; None where none was.
     """
 
     unit_id: str
     kv_blocks: int
     block_size: int
+    requests_per_second: float | None = None
 
     @property
     def kv_tokens(self) -> int:
+        """Tokens that the blocks have room for, whatever a layer keeps of each."""
         return self.kv_blocks * self.block_size
 
+    def and_those(self, other: Figures) -> Figures:
+        """What both sorts of replicas have at least."""
+        least = min(self, other, key=lambda each: each.kv_tokens)
+        rates = [rate for rate in (self.requests_per_second, other.requests_per_second) if rate is not None]
+        return replace(least, requests_per_second=min(rates, default=None))
+
+
+ALIKE = 0.1
+"""Relative difference of lengths within which a benchmark speaks for a workload."""
 
 Basis = Mapping[str, Figures]
 """Figures by the key of the devices' kind. Empty: the planner's estimate."""
@@ -54,6 +68,7 @@ def rest(draft: Draft, choice: Choice, running: Sequence[AppliedReplica]) -> Cho
     known = _known(draft, choice, running)
     if not (known.last or known.now):
         return choice
+    choice = _reporting(choice, known.now)
     steady = _count(draft, _resting_on(choice, known.last), running) == len(running)
     adopts = draft.settings.adopt_measured or not steady
     basis = (known.now or known.last) if adopts else known.last
@@ -68,10 +83,10 @@ def rest(draft: Draft, choice: Choice, running: Sequence[AppliedReplica]) -> Cho
 def _count(draft: Draft, choice: Choice, running: Sequence[AppliedReplica]) -> int:
     """The replicas that are wanted, those that run on their kinds of device and the others on the preferred one."""
     fits = {fit.kind.key: fit for fit in choice.fits}
-    held = index = 0
-    while is_wanted(choice.model, index, held):
+    carried, index = Carried(), 0
+    while is_wanted(choice.model, index, carried):
         key = _kind(draft, running[index]) if index < len(running) else None
-        held += max(1, fits.get(key or "", choice.best).requests)
+        carried += fits.get(key or "", choice.best).carries
         index += 1
     return index
 
@@ -79,7 +94,7 @@ def _count(draft: Draft, choice: Choice, running: Sequence[AppliedReplica]) -> i
 def _compare(draft: Draft, choice: Choice, now: Basis) -> None:
     for fit in choice.fits:
         figures = now.get(fit.kind.key)
-        if figures and figures.kv_tokens < fit.memory.tokens:
+        if figures and figures.kv_tokens < fit.memory.blocks * fit.memory.block_tokens:
             draft.findings.warn(
                 "kv_cache_below_plan",
                 choice.model.name,
@@ -119,8 +134,9 @@ def _known(draft: Draft, choice: Choice, replicas: Iterable[AppliedReplica]) -> 
     for key, settings, replica in alike:
         told = replica.measured
         if told and told.kv_blocks and told.block_size:
-            figures = Figures(settings, told.kv_blocks, told.block_size)
-            now[key] = min(now.get(key, figures), figures, key=lambda each: each.kv_tokens)
+            rate = _rate(told.benchmark, choice.model.workload)
+            figures = Figures(settings, told.kv_blocks, told.block_size, rate)
+            now[key] = now.get(key, figures).and_those(figures)
     return Known({key: figures for key, figures in last.items() if ids.get(key) == figures.unit_id}, now)
 
 
@@ -169,16 +185,45 @@ def _with_figures(choice: Choice, fit: Fit, figures: Figures | None) -> Fit:
     if figures is None:
         return fit
     blocks = figures.kv_tokens // fit.memory.block_tokens
-    return replace(fit, requests=requests_held(choice.model, choice.shape, fit.memory, choice.max_model_len, blocks))
+    requests = requests_held(choice.model, choice.shape, fit.memory, choice.max_model_len, blocks)
+    return replace(fit, requests=requests, adopted=fit.adopted or _measured(figures))
+
+
+def _reporting(choice: Choice, now: Basis) -> Choice:
+    """The choice with rates that were measured in place of estimated ones, for whoever reads the plan."""
+    fits = (replace(fit, measured=fit.measured or _measured(now.get(fit.kind.key))) for fit in choice.fits)
+    return replace(choice, fits=tuple(fits))
+
+
+def _measured(figures: Figures | None) -> MeasuredRate | None:
+    rate = figures.requests_per_second if figures else None
+    return MeasuredRate(rate, "benchmark.yml") if rate else None
+
+
+def _rate(benchmark: Benchmark | None, workload: Workload) -> float | None:
+    """Requests a second of a replica that was driven with requests like those of the workload."""
+    if benchmark is None or benchmark.requests_per_second <= 0:
+        return None
+    lengths = (
+        (benchmark.prompt_tokens, workload.prompt_tokens),
+        (benchmark.output_tokens, workload.output_tokens),
+    )
+    alike = all(stated is not None and abs(driven - stated) <= ALIKE * stated for driven, stated in lengths)
+    return benchmark.requests_per_second if alike else None
 
 
 def read_basis(value: Any) -> dict[str, Figures]:
     """The basis from the copy of a plan; what is not whole is left out."""
     entries = value.items() if isinstance(value, dict) else ()
     return {
-        key: Figures(told["unit_id"], told["kv_blocks"], told["block_size"])
+        key: Figures(told["unit_id"], told["kv_blocks"], told["block_size"], _recorded_rate(told))
         for key, told in entries
         if isinstance(told, dict)
         and isinstance(told.get("unit_id"), str)
         and all(is_whole(told.get(word)) and told[word] > 0 for word in ("kv_blocks", "block_size"))
     }
+
+
+def _recorded_rate(told: Mapping[str, Any]) -> float | None:
+    rate = told.get("requests_per_second")
+    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0 else None

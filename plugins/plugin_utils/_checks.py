@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from ._capacity import FEW_REQUESTS
+from ._capacity import FEW_REQUESTS, ROUNDING, Fit
 from ._draft import Draft
 from ._flag_check import check_cpu_pipeline, check_known, warn_of_unreckoned
 from ._fleet import LOST, REFUSED, UNREACHABLE, Host
@@ -240,8 +241,9 @@ def _workloads(draft: Draft) -> None:
 def _workload(draft: Draft, model: Model) -> None:
     """Warns where the replicas hold fewer requests at once than there will be, or hardly any."""
     seats, workload = draft.seats_of(model), model.workload
-    each = draft.choices[model.name].best.requests
-    held = sum(seat.fit.requests for seat in seats) + len(draft.alone_of(model)) * each
+    each = draft.choices[model.name].best.carries
+    carried = sum((seat.fit.carries for seat in seats), start=each * len(draft.alone_of(model)))
+    held = carried.at_once
     if workload.concurrent_requests is not None and seats and held < workload.concurrent_requests:
         draft.findings.warn(
             "workload_not_met",
@@ -257,10 +259,29 @@ def _workload(draft: Draft, model: Model) -> None:
             f"no workload is stated, and what is planned holds {held} of its longest requests at once",
             "state workload: {concurrent_requests: ...}, and more devices are used where they are needed",
         )
-    if workload.requests_per_second and workload.concurrent_requests is None and model.replica_count is None:
+    if workload.requests_per_second and carried.per_second < workload.requests_per_second * (1 - ROUNDING):
+        draft.findings.warn(
+            "rate_not_met",
+            model.name,
+            f"its replicas serve about {carried.per_second:.3g} requests a second, and its workload has "
+            f"{workload.requests_per_second:g}: a queue would grow",
+            "set replica_count to auto, or state a smaller workload",
+            "or say what a replica serves, where it was measured: per_replica_requests_per_second",
+        )
+    if workload.requests_per_second and math.isinf(carried.per_second) and seats:
         draft.findings.warn(
             "rate_not_used",
             model.name,
-            "requests_per_second alone does not say how many requests there are at once",
-            "state concurrent_requests too: the rate times the seconds that one request takes",
+            f"{workload.requests_per_second:g} requests a second are wished for, and how many a replica serves is not "
+            "estimated here: " + _why_no_estimate(model, draft.choices[model.name].best),
+            "say what a replica serves: per_replica_requests_per_second",
+            "or state concurrent_requests: the rate times the seconds that one request takes",
         )
+
+
+def _why_no_estimate(model: Model, fit: Fit) -> str:
+    if model.workload.tokens_per_request is None:
+        return "prompt_tokens and output_tokens are not stated"
+    if model.engine_args.get("enforce_eager") is True:
+        return "the engine runs without CUDA graphs (enforce_eager)"
+    return f"the speed of {fit.kind.key} is not known"

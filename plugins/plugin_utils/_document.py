@@ -20,6 +20,7 @@ from ._capacity import Fit
 from ._draft import Draft, replica_name
 from ._findings import Finding
 from ._fleet import UNREACHABLE, Host
+from ._interval import Interval
 from ._layout import model_tier
 from ._memory import Layout, RankMemory
 from ._share import Bill, build, digest
@@ -179,6 +180,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
     layout = fits[0].layout if fits else None
     return {
         "accelerator": fits[0].kind.accelerator if fits else None,
+        "capacity": _capacity(draft, model, fits),
         "default": model is draft.default_model,
         "device_key": fits[0].kind.key if fits else None,
         "distributed_executor_backend": executor(layout) if layout else None,
@@ -194,6 +196,26 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "source": model.source.place,
         "tensor_parallel_size": layout.tensor_parallel_size if layout else None,
         "tier": _tier(draft, model),
+    }
+
+
+def _capacity(draft: Draft, model: Model, fits: list[Fit]) -> dict[str, Any] | None:
+    """What the model's replicas serve: each on the preferred kind of device in use, and all together; None where
+    there is neither an estimate nor a measurement of all of them."""
+    used = [seat.fit for seat in draft.seats_of(model)] + fits[:1] * len(draft.alone_of(model))
+    rates = [rate for fit in used if (rate := fit.reported)]
+    if not rates or len(rates) < len(used):
+        return None
+    best = fits[0]
+    total = Interval(*(sum(getattr(rate, end) for rate in rates) for end in ("low", "likely", "high")))
+    return {
+        "estimate": best.measured is None,
+        "measured": best.measured is not None,
+        "replicas": len(rates),
+        "requests_per_second": best.reported.as_dict() if best.reported else None,
+        "source": best.measured.source if best.measured else "estimate",
+        "speed": best.speed.as_dict() if best.speed else None,
+        "total_requests_per_second": total.as_dict(),
     }
 
 
@@ -223,6 +245,8 @@ def _memory(fit: Fit, stage: RankMemory) -> dict[str, Any]:
         "kv_blocks": fit.memory.blocks,
         "kv_gib": rounded_gib(stage.kv.low),
         "kv_tokens": fit.memory.tokens,
+        "likely_kv_blocks": fit.memory.likely_blocks,
+        "likely_kv_tokens": fit.memory.cache.tokens(fit.memory.likely_blocks),
         "margin_gib": rounded_gib(stage.margin),
         "outside_gib": rounded_gib(stage.outside),
         "rank": str(first) if tensor == 1 else f"{first}-{first + tensor - 1}",

@@ -46,7 +46,7 @@ class Choice:
     @property
     def replicas(self) -> int:
         """Replicas that the workload needs, if all get the preferred kind."""
-        return replicas_wanted(self.model, self.best.requests)
+        return replicas_wanted(self.model, self.best.carries)
 
 
 def context_length(model: Model, shape: ModelShape, findings: Findings) -> int | None:
@@ -151,11 +151,11 @@ def most_in_one_host(fleet: Fleet, kind: Kind) -> int:
 
 def _rank(model: Model, candidate: Fit, short: bool) -> tuple[bool, bool, bool, int, int, int, int, str]:
     """Smaller is better: GPUs, enough of them free, the workload met, then no pipeline, few devices, small replicas."""
-    wanted = replicas_wanted(model, candidate.requests)
+    wanted = replicas_wanted(model, candidate.carries)
     return (
         candidate.kind.accelerator == CPU,
         short,
-        not meets_workload(model, candidate.requests, wanted),
+        not meets_workload(model, candidate.carries, wanted),
         candidate.layout.pipeline_parallel_size,
         wanted * candidate.layout.world,
         candidate.layout.world,
@@ -174,7 +174,7 @@ def _kept(ranked: list[Fit], applied: AppliedLayouts, short: Mapping[Fit, bool])
 
 def _is_short(model: Model, candidate: Fit, candidates: Iterable[Fit], space: Space) -> bool:
     """Whether there are too few free devices, of all kinds that take this layout, for the replicas that are wanted."""
-    wanted = replicas_wanted(model, candidate.requests)
+    wanted = replicas_wanted(model, candidate.carries)
     return sum(space.slots(other, wanted) for other in candidates if _alike(other, candidate)) < wanted
 
 
@@ -200,7 +200,7 @@ def _reason(model: Model, best: Fit, applied: AppliedLayouts) -> str:
 def needed_tier(model: Model, candidate: Fit, fleet: Fleet) -> int:
     """The tier that a model needs with this layout."""
     return model_tier(
-        candidate.layout.world, replicas_wanted(model, candidate.requests), bool(fleet.planned("gateways"))
+        candidate.layout.world, replicas_wanted(model, candidate.carries), bool(fleet.planned("gateways"))
     )
 
 
@@ -217,7 +217,7 @@ def _tier_allows(model: Model, candidate: Fit, settings: Settings, fleet: Fleet)
 
 def _refuse_tier(model: Model, fitting: list[Fit], settings: Settings, fleet: Fleet, findings: Findings) -> None:
     easiest = min(fitting, key=lambda candidate: (needed_tier(model, candidate, fleet), candidate.layout.world))
-    tier, wanted = needed_tier(model, easiest, fleet), replicas_wanted(model, easiest.requests)
+    tier, wanted = needed_tier(model, easiest, fleet), replicas_wanted(model, easiest.carries)
     causes = []
     if wanted > 1:
         causes.append(f"{wanted} replicas")

@@ -54,6 +54,7 @@ def headline(plan: Plan) -> str:
 def sections(plan: Plan) -> Iterator[Section]:
     """Everything: models, memory, hosts, endpoint, changes, warnings; or the refusals in place of the changes."""
     yield from _models(plan)
+    yield from _capacity(plan)
     yield from _memory(plan)
     yield from measured(plan, plan["measured"])
     yield _hosts(plan)
@@ -136,6 +137,28 @@ def _models(plan: Plan) -> Iterator[Section]:
             ],
             items=[Item(f"{model['name']}: {model['reason']}") for model in chosen],
         )
+
+
+def _capacity(plan: Plan) -> Iterator[Section]:
+    """What each replica and all together serve, and what a request meets."""
+    rows = [(model["name"], *_rates(model["capacity"])) for model in plan["models"] if model["capacity"]]
+    if rows:
+        headers = ("model", "at once", "requests/s", "in all", "tokens/s", "TTFT ms", "ITL ms", "how sure")
+        yield Section("Capacity of a replica at the stated workload, estimated", headers=headers, rows=rows)
+
+
+def _rates(capacity: Mapping[str, Any]) -> Row:
+    speed, each, total = capacity["speed"] or {}, capacity["requests_per_second"], capacity["total_requests_per_second"]
+    terms = (speed.get(name) for name in ("output_tokens_per_second", "ttft_ms", "itl_ms"))
+    low, high = (_figure(total[end]) for end in ("low", "high"))
+    sure = f"measured: {capacity['source']}" if capacity["measured"] else f"estimate: {low} to {high} in all"
+    figures = (_figure(term["likely"]) if term else "-" for term in (each, total, *terms))
+    return (str(speed.get("concurrency", "-")), *figures, sure)
+
+
+def _figure(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 MEMORY_TERMS = {

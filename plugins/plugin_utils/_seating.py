@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from ._applied import AppliedReplica
 from ._basis import rest
-from ._capacity import Fit, is_wanted
+from ._capacity import Carried, Fit, is_wanted
 from ._draft import Draft, replica_name
 from ._findings import Findings
 from ._fleet import UNREACHABLE
@@ -87,18 +87,18 @@ def _rests(draft: Draft, model: Model) -> bool:
 def _keep_seats(draft: Draft, model: Model, space: Space) -> None:
     """Replicas that run and still fit stay where they are."""
     choice, seats = draft.choices[model.name], draft.seats.setdefault(model.name, {})
-    held, next_index = 0, 0
+    carried, next_index = Carried(), 0
     for index, replica in _runs_at_present(draft, model).items():
-        held += (index - next_index) * choice.best.requests
+        carried += choice.best.carries * (index - next_index)
         next_index = index + 1
-        if not is_wanted(model, index, held):
+        if not is_wanted(model, index, carried):
             return
         seat = None
         if replica.name not in draft.left_alone:
             seat = keep(space, choice.fits, replica.host, replica.devices, replica.port)
         if seat:
             seats[index] = seat
-        held += (seat.fit if seat else choice.best).requests
+        carried += (seat.fit if seat else choice.best).carries
 
 
 def _runs_at_present(draft: Draft, model: Model) -> dict[int, AppliedReplica]:
@@ -115,17 +115,17 @@ def _take_seats(draft: Draft, model: Model, space: Space) -> None:
     choice, seats = draft.choices[model.name], draft.seats.setdefault(model.name, {})
     before = {index: replica.host for index, replica in _runs_at_present(draft, model).items()}
     searches = [(fit, space.search(fit)) for fit in choice.fits]
-    held, index = 0, 0
-    while is_wanted(model, index, held):
+    carried, index = Carried(), 0
+    while is_wanted(model, index, carried):
         if replica_name(model, index) in draft.left_alone:
-            held += choice.best.requests
+            carried += choice.best.carries
         else:
             seat = seats.get(index) or _take_seat(space, searches, before.get(index))
             if seat is None:
                 _refuse(draft, model, index)
                 return
             seats[index] = seat
-            held += seat.fit.requests
+            carried += seat.fit.carries
         index += 1
 
 

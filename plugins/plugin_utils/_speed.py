@@ -14,6 +14,7 @@ from ._batching import Pace, Request, Server, at_concurrency
 from ._interval import Interval
 from ._memory import ReplicaMemory, kv_item_bytes
 from ._roofline import rates_of, work_of
+from ._weights import holding
 from ._wishes import Model
 
 SPREAD = 2.0
@@ -89,26 +90,30 @@ def speed_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: i
     None where there is nothing to go by: no lengths stated, a device that is not in the catalogue, a CPU, an engine
     without CUDA graphs, or no room for a single request.
     """
-    workload, rates, layout = model.workload, rates_of(memory.kind), memory.layout
+    workload = model.workload
     prompt, output = workload.prompt_tokens, workload.output_tokens
-    if prompt is None or output is None or rates is None or requests < 1:
+    server = server_of(model, shape, memory, requests)
+    if prompt is None or output is None or server is None or model.engine_args.get("enforce_eager") is True:
         return None
-    if model.engine_args.get("enforce_eager") is True:
-        return None
-    server = Server(
-        work=work_of(
-            shape,
-            layout.tensor_parallel_size,
-            layout.pipeline_parallel_size,
-            kv_item_bytes=kv_item_bytes(model, shape),
-        ),
-        rates=rates,
-        sequences=requests,
-        batch_tokens=memory.batch.tokens,
-    )
     concurrency = min(requests, workload.concurrent_requests or requests)
     pace = _pace(server, Request(prompt, output), concurrency)
     return _stated(pace, prompt, output, concurrency, _spread(shape, memory))
+
+
+def server_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: int) -> Server | None:
+    """One replica as its scheduler sees it; None on a device of unknown speed, and where nothing fits."""
+    rates, layout = rates_of(memory.kind), memory.layout
+    if rates is None or requests < 1:
+        return None
+    held = holding(model.engine_args, memory.kind.compute_capability, layout.tensor_parallel_size)
+    work = work_of(
+        shape,
+        layout.tensor_parallel_size,
+        layout.pipeline_parallel_size,
+        expert_parallel_size=held.expert_parallel_size,
+        kv_item_bytes=kv_item_bytes(model, shape),
+    )
+    return Server(work, rates, sequences=requests, batch_tokens=memory.batch.tokens)
 
 
 @lru_cache(maxsize=4096)

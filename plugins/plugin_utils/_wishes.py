@@ -29,6 +29,8 @@ REVISION = re.compile(r"[0-9a-f]{40}")
 CONTROLLER_PREFIX = "controller:"
 MOST_RANKS = 1024
 """Ranks along one axis that anybody could mean; the largest deployments have a few dozen."""
+SLOWEST, FASTEST = 1e-6, 1e6
+"""Requests a second between which every rate lies that anybody could mean: one in eleven days, and a million."""
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -39,6 +41,7 @@ MODEL_OPTIONS = frozenset(
         "revision",
         "max_model_len",
         "workload",
+        "per_replica_requests_per_second",
         "replica_count",
         "tensor_parallel_size",
         "pipeline_parallel_size",
@@ -100,6 +103,7 @@ class Model:
     revision: str | None = None
     max_model_len: int | None = None
     workload: Workload = Workload()
+    per_replica_requests_per_second: float | None = None
     replica_count: int | None = None
     tensor_parallel_size: int | None = None
     pipeline_parallel_size: int | None = None
@@ -159,8 +163,9 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
             concurrent_requests=workload.integer("concurrent_requests"),
             prompt_tokens=workload.integer("prompt_tokens"),
             output_tokens=workload.integer("output_tokens"),
-            requests_per_second=workload.number("requests_per_second"),
+            requests_per_second=workload.number("requests_per_second", above=SLOWEST, most=FASTEST),
         ),
+        per_replica_requests_per_second=reader.number("per_replica_requests_per_second", above=SLOWEST, most=FASTEST),
         replica_count=reader.integer_or_auto("replica_count"),
         tensor_parallel_size=reader.integer_or_auto("tensor_parallel_size", most=MOST_RANKS),
         pipeline_parallel_size=reader.integer_or_auto("pipeline_parallel_size", most=MOST_RANKS),

@@ -9,12 +9,11 @@ for. Everything else is left out under a reason that is counted.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,17 +21,12 @@ from ansible_collections.gpufleet.serving.plugins.module_utils import _model_cat
 from ansible_collections.gpufleet.serving.plugins.module_utils._gpu_catalogue import CATALOGUE, GpuModel
 from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelError, ModelShape
 from ansible_collections.gpufleet.serving.plugins.module_utils._quantization import NVFP4
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._batching import Server
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._capacity import fit
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import CUDA, Kind
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout, kv_item_bytes
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._roofline import (
-    MODERN,
-    HostSide,
-    Rates,
-    Work,
-    rates_of,
-    work_of,
-)
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._roofline import MODERN, HostSide
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._speed import server_of
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Model, Source, Workload
 from ansible_collections.gpufleet.serving.tests.accuracy.models import UnknownModel, shape_of
 
@@ -59,16 +53,12 @@ class LeftOutError(ValueError):
 class Case:
     """One benchmark run, per replica: what was asked of what, and what came out.
 
-    concurrency, prompts, rate: None where not stated. sequences: requests that run at once at most. tokens_per_second:
-    of output, ``derived`` says from what; tpot: seconds between two tokens. None where not measured.
+    concurrency, prompts, rate: None where not stated. tokens_per_second: of output, ``derived`` says from what; tpot:
+    seconds between two tokens. None where not measured.
     """
 
     row: Mapping[str, Any]
-    work: Work
-    rates: Rates
-    host: HostSide
-    sequences: float
-    batch_tokens: float
+    server: Server
     replicas: int
     prompt_tokens: float
     output_tokens: float
@@ -161,10 +151,10 @@ def _format_in(name: str) -> str | None:
 def _as_served(shape: ModelShape, row: Mapping[str, Any]) -> ModelShape:
     """The shape of a mixture as its makers store it."""
     if not _storage(row)["quantization"] and row.get("dtype") and not STORED_BY_ITS_MAKER.match(shape.architecture):
-        return dataclasses.replace(shape, quantization=None, quantization_ignored=(), quantization_overrides=())
+        return replace(shape, quantization=None, quantization_ignored=(), quantization_overrides=())
     if shape.quantization == NVFP4 and shape.num_experts:
         # NVIDIA's checkpoints of mixtures leave attention in 16 bits
-        return dataclasses.replace(shape, quantization_ignored=(*shape.quantization_ignored, "*self_attn*"))
+        return replace(shape, quantization_ignored=(*shape.quantization_ignored, "*self_attn*"))
     return shape
 
 
@@ -201,28 +191,16 @@ def case_of(row: Mapping[str, Any], models: Models) -> Case:
         shape = models.shape(row)
         layout, replicas = _layout(row, shape)
         model = _wish(row, prompt, output)
-        experts = layout.tensor_parallel_size if "enable_expert_parallel" in model.engine_args else 1
-        work = work_of(
-            shape,
-            layout.tensor_parallel_size,
-            layout.pipeline_parallel_size,
-            expert_parallel_size=experts,
-            kv_item_bytes=kv_item_bytes(model, shape),
-        )
         kind = Kind(gpu.key, CUDA, _memory(gpu, row), tuple(int(part) for part in gpu.compute_capability.split(".")))
         held = fit(model, shape, kind, layout, int(prompt + output))
+        server = server_of(model, shape, held.memory, max(1, held.requests))
     except ModelError as error:
         raise LeftOutError(f"model not sized: {row.get('model')}: {error}") from error
-    rates = rates_of(kind)
-    assert rates is not None
+    assert server is not None
     concurrency, prompts, rate = _load(row)
     return Case(
         row=row,
-        work=work,
-        rates=rates,
-        host=host_side(row),
-        sequences=max(1, held.requests),
-        batch_tokens=held.memory.batch.tokens,
+        server=replace(server, host=host_side(row)),
         replicas=replicas,
         prompt_tokens=prompt,
         output_tokens=output,

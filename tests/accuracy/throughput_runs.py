@@ -9,9 +9,8 @@ last requests go on alone. That tail is added here, since throughputs are printe
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._batching import (
     Request,
@@ -42,11 +41,11 @@ class Assumed:
 def predict(case: Case, assumed: Assumed | None = None) -> Prediction:
     """Predict a run with the planner's constants, or with others."""
     assumed = assumed or Assumed()
-    host = HostSide(False, assumed.old_host) if case.host is SERIAL_V0 else case.host
-    server = Server(case.work, case.rates, case.sequences, case.batch_tokens, host, assumed.constants)
+    host = HostSide(False, assumed.old_host) if case.server.host is SERIAL_V0 else case.server.host
+    server = replace(case.server, host=host, constants=assumed.constants)
     request = Request(case.prompt_tokens, case.output_tokens)
-    clients = case.concurrency or case.prompts or case.sequences
-    if case.prompts and case.prompts <= min(clients, case.sequences) and case.load != OPEN:
+    clients = case.concurrency or case.prompts or server.sequences
+    if case.prompts and case.prompts <= min(clients, server.sequences) and case.load != OPEN:
         return _one_batch(server, request, case)
     pace = at_rate(server, request, case.rate) if case.rate else at_concurrency(server, request, clients)
     seconds = 1 / pace.requests_per_second
@@ -92,14 +91,11 @@ UNBOUND = Constants(1, 1, 1, 1, 1, 0, 0, 0, 0, 0)
 
 def bandwidth_bound(case: Case) -> Prediction:
     """The usual estimate: weights and KV cache over bandwidth, and arithmetic and links for nothing."""
-    rates = dataclasses.replace(case.rates, flops=((16, math.inf),), link=math.inf)
-    return _bare(dataclasses.replace(case, rates=rates))
+    rates = replace(case.server.rates, flops=((16, math.inf),), link=math.inf)
+    return roofline_bound(replace(case, server=replace(case.server, rates=rates)))
 
 
 def roofline_bound(case: Case) -> Prediction:
     """Bandwidth and arithmetic at their peaks, without constants, over the same batches."""
-    return _bare(case)
-
-
-def _bare(case: Case) -> Prediction:
-    return predict(dataclasses.replace(case, host=HostSide(True, 0.0)), Assumed(UNBOUND))
+    server = replace(case.server, host=HostSide(True, 0.0))
+    return predict(replace(case, server=server), Assumed(UNBOUND))
