@@ -20,8 +20,8 @@ def predicted(plan: Plan, host: str) -> list[dict[str, Any]]:
 def prediction(plan: Plan, replica: Mapping[str, Any]) -> dict[str, Any]:
     """What is predicted for one of the plan's replicas; nothing for a held one, which runs as it did before.
 
-    kv_blocks, block_size (tokens), kv_tokens: of the whole replica. kv_gib, weights_gib: GiB on one rank, the least of
-    the KV cache and the most of the weights that any rank has.
+    What is likely, that is, and not what is promised. kv_blocks, block_size (tokens), kv_tokens: of the whole replica.
+    kv_gib, weights_gib: GiB on one rank, the least of the KV cache and the most of the weights that any rank has.
     """
     first = replica["ranks"][0]
     devices = {device["id"]: device["key"] for device in plan["hosts"][first["host"]]["devices"]}
@@ -35,6 +35,9 @@ def prediction(plan: Plan, replica: Mapping[str, Any]) -> dict[str, Any]:
     if replica["held"] or not ranks:
         return {}
     return {
-        **{word: min(row[word] for row in ranks) for word in ("kv_blocks", "block_size", "kv_tokens", "kv_gib")},
+        "kv_blocks": min(row["likely_kv_blocks"] for row in ranks),
+        "block_size": ranks[0]["block_size"],
+        "kv_tokens": min(row["likely_kv_tokens"] for row in ranks),
+        "kv_gib": min(round(row["kv_gib"] + row["margin_gib"], 2) for row in ranks),
         "weights_gib": max(row["weights_gib"] for row in ranks),
     }
