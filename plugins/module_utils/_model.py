@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes an element of the weights' dtypes, by the names that config.json and the engine use."""
@@ -187,7 +188,8 @@ class ModelShape:
         wrong = sorted(needed - set(plain)) + sorted(set(plain) - names)
         if wrong:
             raise ModelError(f"a model's shape has these fields missing or unknown: {', '.join(wrong)}", tuple(wrong))
-        return cls(**{name: _frozen(value) for name, value in plain.items()})
+        values: dict[str, Any] = {name: _frozen(value) for name, value in plain.items()}
+        return cls(**values)
 
 
 def _listed(value: object) -> object:

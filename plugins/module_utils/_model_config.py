@@ -54,6 +54,10 @@ REQUIRED_FIELDS = (
     "vocab_size",
     "max_position_embeddings",
 )
+OPTIONAL_FIELDS = (
+    "global_head_dim", "num_global_key_value_heads", "index_n_heads", "index_head_dim", "o_lora_rank", "o_groups",
+    "draft_layers",
+)  # fmt: skip
 LATENT_FIELDS = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 EXPERT_FIELDS = ("num_experts", "num_experts_per_tok")
 LINEAR_FIELDS = (
@@ -148,48 +152,34 @@ class _Reader:
 
     def shape(self) -> ModelShape:
         """Return the whole shape, without what is counted afterwards."""
-        numbers: dict[str, Any] = {name: self.positive(name) for name in REQUIRED_FIELDS if name != "intermediate_size"}
-        hidden, heads = numbers["hidden_size"], numbers["num_attention_heads"]
-        layers = numbers["num_hidden_layers"]
+        numbers = {name: self.positive(name) for name in REQUIRED_FIELDS if name != "intermediate_size"}
+        hidden, heads, layers = (numbers[name] for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
         layer_types, window = self.layer_types(layers)
-        quantization = self.quantization()
         latent = self.latent() if self.family.attention == MLA else {}
         mixture = self.mixture()
-        return ModelShape(
-            architecture=self.architecture,
-            model_type=str(self.config.get("model_type", "")),
-            num_key_value_heads=heads if latent else self.key_value_heads(heads),
-            head_dim=self.head_dim(hidden, heads, latent),
-            tie_word_embeddings=bool(self.config.get("tie_word_embeddings", self.family.tied)),
-            attention_bias=self.flag("attention_bias")
-            if self.family.query_bias is None
-            else self.family.query_bias,
-            mlp_bias=self.family.mlp_bias and self.flag("mlp_bias"),
-            qk_norm=self.family.qk_norm is not None and self.config.get("use_qk_norm") is not False,
-            sliding_window=window,
-            dtype=self.dtype(),
-            quantization=quantization.word or None,
-            quantization_granularity=quantization.granularity,
-            quantization_block=quantization.block,
-            quantization_zeros=quantization.zeros,
-            quantization_ignored=quantization.ignored,
-            quantization_overrides=quantization.overrides,
-            kv_cache_dtype=quantization.kv_cache_dtype,
-            attention=self.family.attention,
-            layer_types=layer_types,
-            mlp_types=self.mlp_types(layers, bool(mixture)),
-            attention_chunk_size=self.count("attention_chunk_size") if CHUNKED in layer_types else 0,
-            attention_output_gate=self.flag("attn_output_gate") or self.family.linear == GATED_DELTA,
-            rotary_elements=rotary_elements(self.config, self.family, self.head_dim(hidden, heads, latent)),
-            draft_layers=self.count("draft_layers"),
-            **{name: self.count(name) for name in ("global_head_dim", "num_global_key_value_heads")},
-            **{name: self.count(name) for name in ("index_n_heads", "index_head_dim", "o_lora_rank", "o_groups")},
-            **self.widths(layers, bool(mixture)),
-            **latent,
-            **mixture,
-            **self.states(layer_types),
-            **numbers,
-        )
+        head_dim = self.head_dim(hidden, heads, latent)
+        bias = self.family.query_bias
+        values: dict[str, Any] = {
+            "architecture": self.architecture,
+            "model_type": str(self.config.get("model_type", "")),
+            "num_key_value_heads": heads if latent else self.key_value_heads(heads),
+            "head_dim": head_dim,
+            "tie_word_embeddings": bool(self.config.get("tie_word_embeddings", self.family.tied)),
+            "attention_bias": self.flag("attention_bias") if bias is None else bias,
+            "mlp_bias": self.family.mlp_bias and self.flag("mlp_bias"),
+            "qk_norm": self.family.qk_norm is not None and self.config.get("use_qk_norm") is not False,
+            "sliding_window": window,
+            "dtype": self.dtype(),
+            "attention": self.family.attention,
+            "layer_types": layer_types,
+            "mlp_types": self.mlp_types(layers, bool(mixture)),
+            "attention_chunk_size": self.count("attention_chunk_size") if CHUNKED in layer_types else 0,
+            "attention_output_gate": self.flag("attn_output_gate") or self.family.linear == GATED_DELTA,
+            "rotary_elements": rotary_elements(self.config, self.family, head_dim),
+        }
+        counts = {name: self.count(name) for name in OPTIONAL_FIELDS}
+        parts = {**self.widths(bool(mixture)), **latent, **mixture, **self.states(layer_types)}
+        return ModelShape(**{**values, **numbers, **counts, **parts, **self.storage()})
 
     def get(self, name: str) -> Any:
         """Return a field, under whichever of its names it stands."""
@@ -321,7 +311,7 @@ class _Reader:
         """Return the kinds of the layers of a model cut out of another."""
         return tuple(FULL if block["group"] else NO_ATTENTION for block in self.blocks())
 
-    def widths(self, layers: int, sparse: bool) -> dict[str, Any]:
+    def widths(self, sparse: bool) -> dict[str, Any]:
         """Return the widths of the feed-forward parts: of the dense ones, or of each."""
         blocks = self.blocks()
         if blocks:
@@ -397,10 +387,19 @@ class _Reader:
             found |= {name: self.positive(name) for name in MAMBA_FIELDS}
         return found
 
-    def quantization(self) -> Quantization:
+    def storage(self) -> dict[str, Any]:
         """Return how the checkpoint is stored."""
         config = self.config.get("quantization_config")
-        return parse(config) if isinstance(config, Mapping) and config else Quantization("")
+        stored = parse(dict(config)) if isinstance(config, Mapping) and config else Quantization("")
+        return {
+            "quantization": stored.word or None,
+            "quantization_granularity": stored.granularity,
+            "quantization_block": stored.block,
+            "quantization_zeros": stored.zeros,
+            "quantization_ignored": stored.ignored,
+            "quantization_overrides": stored.overrides,
+            "kv_cache_dtype": stored.kv_cache_dtype,
+        }
 
     def dtype(self) -> str:
         """Return what config.json says; where it says nothing, the dtype of the weights, as the engine does."""

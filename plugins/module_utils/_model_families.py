@@ -86,9 +86,7 @@ LLAMA = Family(query_bias=None, output_bias=True, mlp_bias=True, optional_kv_hea
 MISTRAL = Family(sliding_window=4096)
 QWEN2 = Family(query_bias=True, own_head_dim=False, window_switch=True)
 QWEN3 = Family(query_bias=None, qk_norm=PER_HEAD, window_switch=True)
-QWEN2_MOE = dataclasses.replace(
-    QWEN2, experts=ExpertNames(shared="shared_expert"), shared_gate=True
-)
+QWEN2_MOE = dataclasses.replace(QWEN2, experts=ExpertNames(shared="shared_expert"), shared_gate=True)
 QWEN3_MOE = dataclasses.replace(QWEN3, experts=ExpertNames())
 QWEN3_NEXT = Family(
     query_bias=None, qk_norm=PER_HEAD, linear=GATED_DELTA, layer_cycle=(LINEAR, LINEAR, LINEAR, FULL),
@@ -99,12 +97,8 @@ QWEN35_MOE = dataclasses.replace(QWEN3_NEXT, root="model.language_model")
 OLMO2 = Family(query_bias=None, qk_norm=PER_LAYER, optional_kv_heads=True)
 GEMMA = Family(tied=True, query_bias=None)
 GEMMA2 = dataclasses.replace(GEMMA, norms=4, sliding_window=4096, layer_cycle=(SLIDING, FULL))
-GEMMA3 = dataclasses.replace(
-    GEMMA2, qk_norm=PER_HEAD, layer_cycle=(SLIDING,) * 5 + (FULL,), rotary_tables=2
-)
-GEMMA4 = dataclasses.replace(
-    GEMMA3, root="model.language_model", experts=ExpertNames("", "router.proj", stacked=True)
-)
+GEMMA3 = dataclasses.replace(GEMMA2, qk_norm=PER_HEAD, layer_cycle=(SLIDING,) * 5 + (FULL,), rotary_tables=2)
+GEMMA4 = dataclasses.replace(GEMMA3, root="model.language_model", experts=ExpertNames("", "router.proj", stacked=True))
 DEEPSEEK = Family(query_bias=None, attention=MLA, experts=ExpertNames())
 GLM4_MOE = Family(query_bias=None, qk_norm=PER_HEAD, experts=ExpertNames())
 MIXTRAL_EXPERTS = ExpertNames("block_sparse_moe", "gate", ("w1", "w3", "w2"))
@@ -124,8 +118,9 @@ NEMOTRON_H = Family(
     experts=ExpertNames("mixer", "gate", ("up_proj", "down_proj"), "shared_experts"),
 )  # fmt: skip
 KIMI_LINEAR = dataclasses.replace(DEEPSEEK, linear=KIMI_DELTA, experts=MIXTRAL_EXPERTS)
-NESTED = {"root": "language_model.model", "head": "language_model.lm_head"}
-IN_LANGUAGE_MODEL = {"root": "model.language_model"}
+NESTED, NESTED_HEAD = "language_model.model", "language_model.lm_head"
+IN_LANGUAGE_MODEL = "model.language_model"
+"""What models of several parts put before the names of their language model."""
 
 FAMILIES = {
     "LlamaForCausalLM": LLAMA,
@@ -133,16 +128,18 @@ FAMILIES = {
     "Qwen2ForCausalLM": QWEN2,
     "Qwen3ForCausalLM": QWEN3,
     "Phi3ForCausalLM": Family(own_head_dim=False, fused=True, optional_kv_heads=True),
-    "LlavaForConditionalGeneration": dataclasses.replace(LLAMA, **NESTED),
-    "Mistral3ForConditionalGeneration": dataclasses.replace(MISTRAL, sliding_window=None, **NESTED),
+    "LlavaForConditionalGeneration": dataclasses.replace(LLAMA, root=NESTED, head=NESTED_HEAD),
+    "Mistral3ForConditionalGeneration": dataclasses.replace(
+        MISTRAL, sliding_window=None, root=NESTED, head=NESTED_HEAD
+    ),
     "MixtralForCausalLM": MIXTRAL,
     "Qwen2MoeForCausalLM": QWEN2_MOE,
     "Qwen3MoeForCausalLM": QWEN3_MOE,
     "Qwen2VLForConditionalGeneration": QWEN2,
     "Qwen2_5_VLForConditionalGeneration": QWEN2,
-    "Qwen3VLForConditionalGeneration": dataclasses.replace(QWEN3, **IN_LANGUAGE_MODEL),
+    "Qwen3VLForConditionalGeneration": dataclasses.replace(QWEN3, root=IN_LANGUAGE_MODEL),
     "Qwen3VLMoeForConditionalGeneration": dataclasses.replace(
-        QWEN3_MOE, experts=ExpertNames(stacked=True), **IN_LANGUAGE_MODEL
+        QWEN3_MOE, experts=ExpertNames(stacked=True), root=IN_LANGUAGE_MODEL
     ),
     "Qwen3NextForCausalLM": QWEN3_NEXT,
     "Qwen3_5ForCausalLM": dataclasses.replace(QWEN35, root="model"),
@@ -162,7 +159,7 @@ FAMILIES = {
     "DeepseekV3ForCausalLM": DEEPSEEK,
     "DeepseekV32ForCausalLM": DEEPSEEK,
     "GlmMoeDsaForCausalLM": DEEPSEEK,
-    "KimiK25ForConditionalGeneration": dataclasses.replace(DEEPSEEK, **NESTED),
+    "KimiK25ForConditionalGeneration": dataclasses.replace(DEEPSEEK, root=NESTED, head=NESTED_HEAD),
     "KimiLinearForCausalLM": KIMI_LINEAR,
     "Glm4MoeForCausalLM": GLM4_MOE,
     "MiniMaxM2ForCausalLM": MINIMAX_M2,

@@ -236,6 +236,10 @@ def draft_tensors(shape: ModelShape) -> Iterator[Tensor]:
         yield from model.layer(like)
 
 
+Projections = dict[str, tuple[Piece, ...]]
+"""Linear layers that read the same, by the end of their name, with what divides the rows of each."""
+
+
 class _Weights:
     """The weights of one shape. Methods that yield a linear layer take its module's name and what divides it."""
 
@@ -291,7 +295,7 @@ class _Weights:
         query = Piece(heads * width, heads, "num_attention_heads")
         key_value = Piece(kv_heads * width, kv_heads, "num_key_value_heads", replicable=True)
         gated = (query, query) if shape.attention_output_gate else (query,)
-        projections = {"q_proj": gated, "k_proj": (key_value,), "v_proj": (key_value,)}
+        projections: Projections = {"q_proj": gated, "k_proj": (key_value,), "v_proj": (key_value,)}
         if self.family.fused:
             projections = {"qkv_proj": (query, key_value, key_value)}
         for name, pieces in projections.items():
@@ -404,7 +408,8 @@ class _Weights:
     def dense(self, module: str, part: str, layer: int, width: int) -> Iterator[Tensor]:
         hidden, bias = self.shape.hidden_size, self.shape.mlp_bias
         columns = Piece(width, width, "intermediate_size")
-        projections = {"gate_proj": (columns,), "up_proj": (columns,)} if self.family.gated else {"up_proj": (columns,)}
+        names = ("gate_proj", "up_proj") if self.family.gated else ("up_proj",)
+        projections: Projections = dict.fromkeys(names, (columns,))
         if self.family.fused:
             projections = {"gate_up_proj": (columns, columns)}
         for name, pieces in projections.items():

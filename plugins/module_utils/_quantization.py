@@ -289,13 +289,16 @@ def _compressed_tensors(config: dict) -> Quantization:
     )
 
 
+COMPRESSED_WORDS = {"float8": FP8, "int8": INT8, "int4": INT4}
+
+
 def _compressed_group(weights: dict) -> tuple[str, str | None, tuple[int, int] | None, bool]:
     """The format of one group of modules: its word, granularity, block, and whether it has zero points."""
     bits, kind, granularity = weights.get("num_bits"), weights.get("type"), weights.get("strategy")
     size = weights.get("group_size") or 128
     if kind == "float" and bits == 4:
         return (MXFP4, GROUP, (1, 32), False) if size == 32 else (NVFP4, GROUP, (1, 16), False)
-    word = {("float", 8): FP8, ("int", 8): INT8, ("int", 4): INT4}.get((kind, bits))
+    word = COMPRESSED_WORDS.get(f"{kind}{bits}")
     if word is None or granularity not in GRANULARITIES:
         return "compressed-tensors", None, None, False
     zeros = kind == "int" and weights.get("symmetric") is False

@@ -18,8 +18,9 @@ class Engine:
     utilization: share of a device that is asked for by default. subtracts_graphs: an estimate of the CUDA graphs is
     taken off the budget. groups_layers: layers with a window give back what lies behind it. batches_in_flight: steps
     that may hold tokens beyond a window at once. state_blocks: pages of one request in layers with a state.
-    logit_copies: float32 copies of the logits that the sampler holds at its peak. links_inside: communicators are made
-    after the engine's first look at the memory, so that the budget pays for them.
+    logit_copies: float32 copies of the logits that the sampler holds at its peak. samples_late: the sampler is tried
+    only once the KV cache is there, beyond the budget. links_inside: communicators are made after the engine's first
+    look at the memory, so that the budget pays for them.
     """
 
     first_generation: bool
@@ -29,13 +30,14 @@ class Engine:
     batches_in_flight: int
     state_blocks: int
     logit_copies: float
+    samples_late: bool
     links_inside: bool
 
 
 SORTING_COPIES = 9.57
 """Copies of the logits while they are sorted for top-k and top-p: half a copy in 16 bits, one as float32, the sorted
-values and their 64-bit places with the buffers of the sort, probabilities and their running sum. Source: tests/accuracy/
-fit_memory.py, over seven start-ups of 0.10 and 0.11 that print the peak of their trial run (9.56 to 9.60)."""
+values and their 64-bit places with the buffers of the sort, probabilities and their running sum. Source: seven
+start-ups of 0.10 and 0.11 that print the peak of their trial run (9.56 to 9.60), tests/accuracy/fit_memory.py."""
 
 SELECTING_COPIES = 4.0
 """The same since a kernel selects in place. Source: tests/accuracy/fit_memory.py, start-ups since 0.17."""
@@ -48,11 +50,13 @@ FIRST = Engine(
     batches_in_flight=1,
     state_blocks=1,
     logit_copies=SORTING_COPIES,
+    samples_late=False,
     links_inside=True,
 )
 
 CHANGES: tuple[tuple[tuple[int, ...], dict[str, object]], ...] = (
-    ((0, 8), {"first_generation": False}),
+    ((0, 8), {"first_generation": False, "samples_late": True}),
+    ((0, 9), {"samples_late": False}),
     ((0, 9, 1), {"groups_layers": True}),
     ((0, 12), {"links_inside": False}),
     ((0, 17), {"logit_copies": SELECTING_COPIES}),

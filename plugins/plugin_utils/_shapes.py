@@ -142,7 +142,7 @@ def _checked(reader: Reader, findings: Findings) -> ModelShape | None:
         for name in OPTIONAL_COUNTS
     }
     values |= {name: reader.flag(name) for name in FLAGS}
-    values |= {name: reader.flag(name, DEFAULTS[name]) for name in OPTIONAL_FLAGS}
+    values |= {name: reader.flag(name, bool(DEFAULTS[name])) for name in OPTIONAL_FLAGS}
     for name, choices in (("architecture", FAMILIES), ("dtype", DTYPE_BYTES)):
         values[name] = _needed(reader, name, reader.choice(name, choices, ""))
     values["attention"] = reader.choice("attention", ATTENTIONS, GQA)
@@ -184,7 +184,9 @@ def _check_parts(shape: ModelShape, reader: Reader) -> None:
             if not getattr(shape, name):
                 reader.wrong(name, getattr(shape, name), f"a number above 0: its layers are {word}")
     if FAMILIES[shape.architecture].experts is None and announced & {SPARSE, BOTH}:
-        reader.wrong("mlp_types", sorted(announced & {SPARSE, BOTH}), f"dense layers: {shape.architecture} has no others")
+        reader.wrong(
+            "mlp_types", sorted(announced & {SPARSE, BOTH}), f"dense layers: {shape.architecture} has no others"
+        )
     if FAMILIES[shape.architecture].linear is None and LINEAR in kinds:
         reader.wrong("layer_types", LINEAR, f"other layers: {shape.architecture} has none of those")
 
@@ -228,7 +230,9 @@ def _is_block(block: Any) -> bool:
 
 def _is_override(override: Any) -> bool:
     pair = override if isinstance(override, list) else []
-    return len(pair) == 2 and all(isinstance(item, str) for item in pair) and _is_pattern(pair[0]) and pair[1] in FORMATS
+    return (
+        len(pair) == 2 and all(isinstance(item, str) for item in pair) and _is_pattern(pair[0]) and pair[1] in FORMATS
+    )
 
 
 def _is_pattern(pattern: str) -> bool:

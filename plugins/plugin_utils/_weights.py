@@ -78,8 +78,9 @@ PLAIN = Holding()
 def holding(arguments: Mapping[str, Any], capability: tuple[int, ...], ranks: int) -> Holding:
     """How GPUs of a compute capability hold weights under an engine's arguments; ``ranks``: of one stage."""
     lora = arguments.get("enable_lora") is True
+    together = ranks * _whole(arguments.get("data_parallel_size"), 1)
     return Holding(
-        expert_parallel_size=ranks if arguments.get("enable_expert_parallel") is True else 1,
+        expert_parallel_size=together if arguments.get("enable_expert_parallel") is True else 1,
         tiles=HOPPER_TILES if capability == HOPPER else EXPERT_TILES,
         paged=True,
         lora_rank=_whole(arguments.get("max_lora_rank"), LORA_RANK) if lora else 0,
@@ -221,4 +222,6 @@ def _design(shape: ModelShape) -> _Design:
 def _nameless(tensor: Tensor) -> Tensor:
     """The weight without the number of its layer, so that layers that are alike compare equal."""
     number = f".layers.{tensor.layer}."
-    return replace(tensor, name=tensor.name.replace(number, ".", 1), fused=tensor.fused.replace(number, ".", 1), layer=None)
+    return replace(
+        tensor, name=tensor.name.replace(number, ".", 1), fused=tensor.fused.replace(number, ".", 1), layer=None
+    )

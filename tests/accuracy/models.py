@@ -30,16 +30,12 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._quantization imp
 EXPORTED = ("lm_head", r"re:.*mlp\.gate$", "*.visual*")
 """What exporters of smaller weights leave as it was."""
 
-STATES = ("*.linear_attn*",)
-"""Layers with a state, which four-bit versions of hybrid models leave in 16 bits."""
-
 FORMATS = {
     "fp8": Quantization(FP8, TENSOR, None, EXPORTED),
     "fp8 blocks": Quantization(FP8, BLOCK, (128, 128), EXPORTED),
     "fp8 channels": Quantization(FP8, CHANNEL, None, EXPORTED),
     "w8": Quantization(INT8, CHANNEL, None, EXPORTED),
     "w4": Quantization(INT4, GROUP, (1, 128), EXPORTED, zeros=True),
-    "w4 small groups": Quantization(INT4, GROUP, (1, 32), EXPORTED),
     "bnb": Quantization(NF4, GROUP, (1, 64), EXPORTED),
     "bnb8": Quantization(INT8, CHANNEL, None, EXPORTED),
     "mxfp4": Quantization(MXFP4, GROUP, (1, 32), (*EXPORTED, "*.self_attn*")),
@@ -51,6 +47,14 @@ FORMATS = {
     "q6_k": Quantization("gguf_q6_k"),
 }
 """The formats of rows, each by its usual scales."""
+
+HYBRID_NVFP4 = Quantization(
+    "mixed", kv_cache_dtype=FP8, overrides=(("*.mlp.*", NVFP4), ("*.linear_attn.*", FP8), ("*.self_attn.*", FP8))
+)
+"""NVFP4 versions of models with linear attention keep all attention in 8 bits, and ask for an 8-bit KV cache. Source:
+quantization_config of nvidia/Qwen3.6-27B-NVFP4."""
+WITH_HEAD = ("lm_head", NVFP4)
+"""NVIDIA's own versions store the output head in 4 bits as well; others leave it."""
 
 WORDS = (
     (r"bf16|bfloat16|fp16|float16|none|unquantized|auto", None),
@@ -71,7 +75,7 @@ class UnknownModel(Exception):
 
 def shape_of(row: Mapping[str, Any], configs: Mapping[str, Any]) -> ModelShape:
     """The model of a row, with the storage that the row states. Raises UnknownModel."""
-    shape = dataclasses.replace(_architecture(row, configs))
+    shape = _architecture(row, configs)
     scheme = scheme_of(row)
     extra = row.get("extra_vision_params_b")
     if isinstance(extra, int | float) and extra > 0:
@@ -93,29 +97,41 @@ def scheme_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _architecture(row: Mapping[str, Any], configs: Mapping[str, Any]) -> ModelShape:
-    names = [name for name in (row.get("model_config_key"), row.get("model")) if isinstance(name, str) and name]
+    key, model = row.get("model_config_key"), row.get("model")
+    names = [name for name in (key, model) if isinstance(name, str) and name]
     problem = "the row names no model"
     for name in names:
-        for candidate in (name, *_aliases(name, configs)):
-            if candidate in _model_catalogue.BY_NAME:
-                return _model_catalogue.shape(candidate)
-        config = configs.get(name)
-        if isinstance(config, Mapping):
-            try:
-                return shape_from_config(config)
-            except (ModelError, TypeError, ValueError, KeyError) as error:
-                problem = f"{name}: {str(error).partition('. ')[0]}"
-                continue
+        try:
+            found = _named(name, configs)
+        except (ModelError, TypeError, ValueError, KeyError, AttributeError) as error:
+            problem = f"{name}: {str(error).partition('. ')[0]}"
+            continue
+        if found is not None:
+            return _exactly(str(model), found)
         problem = f"{name} is in no configuration and not in the catalogue"
     raise UnknownModel(problem)
 
 
+def _named(name: str, configs: Mapping[str, Any]) -> ModelShape | None:
+    """The shape under a name: the catalogue's, which is whole, or that of the configurations at hand."""
+    known = TEXT_STACKS.get(name, name)
+    if known in _model_catalogue.BY_NAME:
+        return _model_catalogue.shape(known)
+    config = configs.get(name)
+    return shape_from_config(config) if isinstance(config, Mapping) else None
+
+
+def _exactly(model: str, found: ModelShape) -> ModelShape:
+    """The catalogue's row of the very model where it has one: a row's key may name a relative of the same shape."""
+    if model not in _model_catalogue.BY_NAME:
+        return found
+    own = _model_catalogue.shape(model)
+    alike = (own.num_hidden_layers, own.hidden_size) == (found.num_hidden_layers, found.hidden_size)
+    return own if alike else found
+
+
 TEXT_STACKS = {"llava 1.5 13B text stack (Llama-2-13B)": "llava-hf/llava-1.5-13b-hf"}
 """Entries of the configurations that describe a part of a model of the catalogue."""
-
-
-def _aliases(name: str, configs: Mapping[str, Any]) -> list[str]:
-    return [TEXT_STACKS[name]] if name in TEXT_STACKS else []
 
 
 def _language_only(row: Mapping[str, Any]) -> bool:
@@ -131,26 +147,26 @@ def _stored_as(shape: ModelShape, scheme: str | None, name: str, dialect: str) -
         )
     if shape.quantization == SAME_WORD.get(scheme, scheme):
         return shape
-    stored = FORMATS[_variety(scheme, name.lower(), dialect.lower())]
-    ignored = stored.ignored + (STATES if shape.linear_num_value_heads and scheme in ("w4", "nvfp4") else ())
+    stored = FORMATS[_variety(scheme, name.lower())]
+    if scheme == "nvfp4" and shape.linear_num_value_heads:
+        head = (WITH_HEAD,) if "nvidia" in name.lower() or "modelopt" in dialect.lower() else ()
+        stored = dataclasses.replace(HYBRID_NVFP4, overrides=head + HYBRID_NVFP4.overrides)
     return dataclasses.replace(
         shape,
         quantization=stored.word,
         quantization_granularity=stored.granularity,
         quantization_block=stored.block,
         quantization_zeros=stored.zeros,
-        quantization_ignored=ignored,
-        quantization_overrides=(),
-        kv_cache_dtype=None,
+        quantization_ignored=stored.ignored,
+        quantization_overrides=stored.overrides,
+        kv_cache_dtype=stored.kv_cache_dtype,
     )
 
 
-def _variety(scheme: str, name: str, dialect: str) -> str:
+def _variety(scheme: str, name: str) -> str:
     """Which usual form of a format a name speaks of."""
     if scheme == "fp8" and "dynamic" in name:
         return "fp8 channels"
     if scheme == "fp8" and name.startswith(("qwen", "deepseek")) and name.endswith("-fp8"):
         return "fp8 blocks"
-    if scheme == "w4" and "compressed" in dialect:
-        return "w4 small groups" if "awq" in name else "w4"
     return scheme

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 GIB = 2**30
 WORST_ROWS = 10
 
+Outcome = tuple[str, "Case", "Prediction"]
+"""A row's name, the planner's inputs for it, and what the planner says."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -33,30 +36,51 @@ class Comparison:
 
     @property
     def error(self) -> float:
+        """By how much of the measured figure the prediction is off."""
         return self.predicted / self.measured - 1
 
     @property
     def covered(self) -> bool:
+        """Whether the interval holds the measured figure."""
         return self.low <= self.measured <= self.high
 
 
 def startup(
     path: pathlib.Path,
-    rows: int,
-    outcomes: Sequence[tuple[str, Case, Prediction]],
+    outcomes: Sequence[Outcome],
     left_out: Mapping[str, str],
-    formulas: Mapping[str, Callable[..., yardsticks.Formula]],
+    crossvalidated: Sequence[Outcome] | None,
 ) -> tuple[list[str], dict[str, Any]]:
-    """The lines to print and the figures for machines."""
-    compared = [found for name, case, prediction in outcomes for found in comparisons(name, case, prediction)]
-    verdicts = [found for name, case, prediction in outcomes if (found := verdict(name, case, prediction))]
+    """The lines to print and the figures for machines.
+
+    left_out: rows that could not be predicted, with the reason. crossvalidated: the same outcomes with constants that
+    were fitted without a row's own source; None where the file is not the one that the constants were fitted to.
+    """
+    rows = len(outcomes) + len(left_out)
+    compared, verdicts = _judged(outcomes)
     figures = summary(compared, verdicts, rows)
-    lines = [f"start-ups: {path.name}, {rows} rows, {len(outcomes)} predicted, {len(left_out)} not"]
-    lines += _table(figures, compared, verdicts, outcomes, formulas)
+    lines = [f"start-ups: {path.name}, {rows} rows, {len(outcomes)} predicted, {len(left_out)} not", _header()]
+    lines.append(_line("the planner", figures))
+    if crossvalidated is not None:
+        refitted = summary(*_judged(crossvalidated), rows)
+        lines.append(_line("the same, cross-validated by source", refitted))
+        figures |= {f"crossvalidated_{name}": value for name, value in refitted.items() if name != "rows"}
+    lines += [_line(name, _by_formula(formula, outcomes)) for name, formula in yardsticks.FORMULAS.items()]
+    figures["interval_width_median"] = _width(outcomes)
+    if figures["coverage"] is not None and figures["interval_width_median"] is not None:
+        lines.append(
+            f"  the interval of the KV cache holds {figures['coverage']:.0%} of {figures['kv_gib_rows']} rows; "
+            f"its median width is {figures['interval_width_median']:.1%} of the device"
+        )
     lines += _verdict_lines(verdicts)
     lines += _worst(compared)
     lines += [f"  not predicted: {name}: {reason}" for name, reason in left_out.items()]
-    return lines, {**figures, "left_out": len(left_out)}
+    return lines, {**figures, "left_out": dict(left_out)}
+
+
+def _judged(outcomes: Sequence[Outcome]) -> tuple[list[Comparison], list[Verdict]]:
+    compared = [found for name, case, prediction in outcomes for found in comparisons(name, case, prediction)]
+    return compared, [found for name, case, prediction in outcomes if (found := verdict(name, case, prediction))]
 
 
 def comparisons(name: str, case: Case, prediction: Prediction) -> Iterable[Comparison]:
@@ -127,29 +151,21 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return values[below] + (values[above] - values[below]) * (place - below)
 
 
-def _table(
-    figures: Mapping[str, Any],
-    compared: Sequence[Comparison],
-    verdicts: Sequence[Verdict],
-    outcomes: Sequence[tuple[str, Case, Prediction]],
-    formulas: Mapping[str, Callable[..., yardsticks.Formula]],
-) -> list[str]:
-    header = f"  {'median / p90 of the relative error, %':38}{'weights':>16}{'KV GiB':>16}{'KV tokens':>16}"
-    header += f"{'refusals called fits':>22}{'fits refused':>14}"
-    lines = [header, _line("the planner", figures)]
-    for name, formula in formulas.items():
-        lines.append(_line(name, _by_formula(formula, outcomes)))
-    widths = sorted(
+def _header() -> str:
+    cells = "".join(f"{name:>16}" for name in ("weights", "KV GiB", "KV tokens"))
+    return f"  {'median / p90 of the relative error, %':38}{cells}{'refusals called fits':>22}{'fits refused':>14}"
+
+
+def _width(outcomes: Sequence[Outcome]) -> float | None:
+    """The median width of the KV cache's interval over the rows that tell it, as a share of the device."""
+    widths = [
         (prediction.kv_gib.high - prediction.kv_gib.low) * GIB / case.kind.memory_bytes
-        for _name, case, prediction in outcomes
-        if prediction.kv_gib and case.kind and case.row.get("kv_cache_gib_per_gpu") and "kv" not in case.excluded
-    )
-    if figures["coverage"] is not None and widths:
-        lines.append(
-            f"  the interval of the KV cache holds {figures['coverage']:.0%} of {figures['kv_gib_rows']} rows; "
-            f"its median width is {statistics.median(widths):.1%} of the device"
-        )
-    return lines
+        for name, case, prediction in outcomes
+        if prediction.kv_gib
+        and case.kind
+        and any(found.figure == "KV GiB" for found in comparisons(name, case, prediction))
+    ]
+    return statistics.median(widths) if widths else None
 
 
 def _line(name: str, figures: Mapping[str, Any]) -> str:
@@ -163,9 +179,7 @@ def _pair(figures: Mapping[str, Any], key: str) -> str:
     return "no row" if median is None else f"{median * 100:.2f} / {high * 100:.1f}"
 
 
-def _by_formula(
-    formula: Callable[..., yardsticks.Formula], outcomes: Sequence[tuple[str, Case, Prediction]]
-) -> dict[str, Any]:
+def _by_formula(formula: Callable[..., yardsticks.Formula], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     compared: list[Comparison] = []
     verdicts: list[Verdict] = []
     for name, case, prediction in outcomes:
@@ -192,8 +206,8 @@ def _verdict_lines(verdicts: Iterable[Verdict]) -> list[str]:
 def _worst(compared: Sequence[Comparison]) -> list[str]:
     worst = sorted(compared, key=lambda found: -abs(found.error))[:WORST_ROWS]
     return ["  the worst rows:"] * bool(worst) + [
-        f"    {found.error:+8.1%}  {found.figure:10} {found.measured:>12,.2f} measured {found.predicted:>12,.2f} predicted"
-        f"  {found.name}"
+        f"    {found.error:+8.1%}  {found.figure:10} {found.measured:>12,.2f} measured "
+        f"{found.predicted:>12,.2f} predicted  {found.name}"
         for found in worst
     ]
 

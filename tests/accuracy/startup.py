@@ -26,16 +26,24 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._engine_behaviour
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._interval import Interval
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout, ReplicaMemory
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Model, Source
-
-from ansible_collections.gpufleet.serving.tests.accuracy import report, yardsticks
+from ansible_collections.gpufleet.serving.tests.accuracy import fit_memory, report
 from ansible_collections.gpufleet.serving.tests.accuracy.models import UnknownModel, shape_of
 
 GIB = 2**30
+FITTED = pathlib.Path(__file__).resolve().parent / "data" / "vllm_startup_logs.jsonl"
+"""The rows that the planner's constants were fitted to."""
 UNSTATED_VERSION = "0.11.0"
-"""The version that rows without one are predicted with: the middle of those that rows name."""
+"""The version that rows without one are predicted with: the middle of those that rows name; of models that came later,
+the one that they came with."""
+CAME_WITH = {
+    "Qwen3_5ForConditionalGeneration": "0.17.0",
+    "Qwen3_5MoeForConditionalGeneration": "0.17.0",
+    "Gemma4ForConditionalGeneration": "0.19.0",
+    "GlmMoeDsaForCausalLM": "0.16.0",
+}
+"""The first version that serves an architecture. Source: vLLM's release notes."""
 FIRST_GENERATION = "0.7.0"
 LAST_WITH_TWO_GENERATIONS = (0, 11)
-USUAL_UTILIZATION = {False: 0.90, True: 0.92}
 
 
 class Unpredictable(Exception):
@@ -69,17 +77,25 @@ class Prediction:
 
 def judge(path: pathlib.Path, models: pathlib.Path) -> tuple[list[str], dict[str, Any]]:
     """The lines to print for a file of start-ups, and the figures for machines."""
-    configs = read_configs(models)
-    rows, broken = read_rows(path)
-    outcomes, left_out = [], dict(broken)
+    found, left_out = outcomes(path, read_configs(models))
+    refitted = fit_memory.crossvalidated(found) if path.resolve() == FITTED.resolve() else None
+    return report.startup(path, found, left_out, refitted)
+
+
+def outcomes(
+    path: pathlib.Path, configs: Mapping[str, Any]
+) -> tuple[list[tuple[str, Case, Prediction]], dict[str, str]]:
+    """Every row of a file that can be predicted, and what is left out with the reason."""
+    rows, left_out = read_rows(path)
+    found = []
     for number, row in rows:
         name = row_name(row, number)
         try:
             case = prepare(row, configs)
-            outcomes.append((name, case, predict(case)))
+            found.append((name, case, predict(case)))
         except Unpredictable as reason:
             left_out[name] = str(reason)
-    return report.startup(path, len(rows) + len(broken), outcomes, left_out, yardsticks.FORMULAS)
+    return found, left_out
 
 
 def read_configs(path: pathlib.Path) -> dict[str, Any]:
@@ -132,7 +148,7 @@ def prepare(row: Mapping[str, Any], configs: Mapping[str, Any]) -> Case:
     return Case(
         row=row,
         shape=shape,
-        model=_model(row, layout),
+        model=_model(row, shape),
         kind=kind,
         layout=layout,
         max_model_len=length,
@@ -231,7 +247,6 @@ def _catalogued(name: str) -> str | None:
 
 
 GPU_WORDS = (
-    (r"\bgb10\b|dgx spark|dgx node", "GB10-128GB"),
     (r"h100 nvl", "H100-NVL-94GB"),
     (r"h100 pcie", "H100-PCIE-80GB"),
     (r"\bh100\b", "H100-SXM-80GB"),
@@ -257,7 +272,7 @@ GPU_WORDS = (
 """Words of GPU names to keys of the catalogue; whether the catalogue holds them is looked up."""
 
 
-def _model(row: Mapping[str, Any], layout: Layout) -> Model:
+def _model(row: Mapping[str, Any], shape: ModelShape) -> Model:
     flags = str(row.get("extra_flags") or "").lower()
     arguments: dict[str, Any] = {}
     if re.search(r"enforce.eager", flags) and not re.search(r"enforce.eager\W*false", flags):
@@ -275,12 +290,15 @@ def _model(row: Mapping[str, Any], layout: Layout) -> Model:
     block = _count(row.get("block_size"))
     if block:
         arguments["block_size"] = block
-    version = _version(row)
+    data = _count(row.get("dp"))
+    if data:
+        arguments["data_parallel_size"] = data
+    version = _version(row, shape)
     return Model(
         name="row",
         source=Source("host", "/row"),
         served_model_name="row",
-        gpu_memory_utilization=_utilization(row, version),
+        gpu_memory_utilization=_utilization(row),
         max_num_seqs=_count(row.get("max_num_seqs")),
         max_num_batched_tokens=_count(row.get("max_num_batched_tokens")),
         kv_cache_dtype=_cache_dtype(row),
@@ -290,16 +308,16 @@ def _model(row: Mapping[str, Any], layout: Layout) -> Model:
     )
 
 
-def _version(row: Mapping[str, Any]) -> str:
+def _version(row: Mapping[str, Any], shape: ModelShape) -> str:
     """The version of a row's engine. Until 0.10 it had two generations; only the first logs blocks without tokens."""
     told = row.get("vllm_version") if isinstance(row.get("vllm_version"), str) else None
     blocks_only = row.get("num_gpu_blocks") is not None and row.get("kv_cache_tokens") is None
     if blocks_only and (told is None or release(told) < LAST_WITH_TWO_GENERATIONS):
         return FIRST_GENERATION
-    return str(told) if told else UNSTATED_VERSION
+    return str(told) if told else CAME_WITH.get(shape.architecture, UNSTATED_VERSION)
 
 
-def _utilization(row: Mapping[str, Any], version: str) -> float | None:
+def _utilization(row: Mapping[str, Any]) -> float | None:
     for field in ("gpu_memory_utilization", "gpu_memory_utilization_assumed"):
         share = _number(row.get(field))
         if share and 0 < share <= 1:

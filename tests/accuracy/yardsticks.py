@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The usual formulas, on the same rows: what a planner has to beat.
 
-``parameters x 2 bytes x 1.2`` is what model cards and blogs advise. The second reckons the KV cache from the hidden size
-(2 x layers x hidden x length x 2 bytes), as if every query head had a key and a value, and adds 15 % to all.
+``parameters x 2 bytes x 1.2`` is what model cards and blogs advise. The second reckons the KV cache from the hidden
+size (2 x layers x hidden x length x 2 bytes), as if every query head had a key and a value, and adds 15 % to all.
 """
 
 from __future__ import annotations
