@@ -53,7 +53,7 @@ class Figures:
 
 
 ALIKE = 0.1
-"""Relative difference of lengths within which a benchmark speaks for a workload."""
+"""Relative difference of a load from a workload within which a benchmark of the one speaks for the other."""
 
 Basis = Mapping[str, Figures]
 """Figures by the key of the devices' kind. Empty: the planner's estimate."""
@@ -134,7 +134,7 @@ def _known(draft: Draft, choice: Choice, replicas: Iterable[AppliedReplica]) -> 
     for key, settings, replica in alike:
         told = replica.measured
         if told and told.kv_blocks and told.block_size:
-            rate = _rate(told.benchmark, choice.model.workload)
+            rate = _rate(told.benchmark, choice.model.workload, len(replicas))
             figures = Figures(settings, told.kv_blocks, told.block_size, rate)
             now[key] = now.get(key, figures).and_those(figures)
     return Known({key: figures for key, figures in last.items() if ids.get(key) == figures.unit_id}, now)
@@ -200,8 +200,11 @@ def _measured(figures: Figures | None) -> MeasuredRate | None:
     return MeasuredRate(rate, "benchmark.yml") if rate else None
 
 
-def _rate(benchmark: Benchmark | None, workload: Workload) -> float | None:
-    """Requests a second of a replica that was driven with requests like those of the workload."""
+def _rate(benchmark: Benchmark | None, workload: Workload, replicas: int) -> float | None:
+    """Requests a second of a replica that was driven with requests like those of the workload, and with its share.
+
+    With fewer at once than its share a replica is mostly idle, and its rate says little of what it can do.
+    """
     if benchmark is None or benchmark.requests_per_second <= 0:
         return None
     lengths = (
@@ -209,7 +212,8 @@ def _rate(benchmark: Benchmark | None, workload: Workload) -> float | None:
         (benchmark.output_tokens, workload.output_tokens),
     )
     alike = all(stated is not None and abs(driven - stated) <= ALIKE * stated for driven, stated in lengths)
-    return benchmark.requests_per_second if alike else None
+    share = (workload.concurrent_requests or 0) / replicas
+    return benchmark.requests_per_second if alike and benchmark.concurrency >= (1 - ALIKE) * share else None
 
 
 def read_basis(value: Any) -> dict[str, Figures]:

@@ -189,6 +189,13 @@ def test_an_adopted_benchmark_counts_and_goes_on_counting():
     assert "measured_not_adopted" in codes(again)
 
 
+@pytest.mark.parametrize(("concurrency", "counts"), [(18, True), (17, False)])
+def test_a_benchmark_counts_when_it_drove_at_least_a_replicas_share(concurrency, counts):
+    wished = wish({"requests_per_second": 60, "concurrent_requests": 40}, replica_count=2)
+    after = make(wished, previous=driven(make(wished), 12.0, concurrency=concurrency))
+    assert entry(after)["capacity"]["measured"] is counts
+
+
 def test_the_inventory_beats_a_benchmark():
     wished = wish({"requests_per_second": 60}, per_replica_requests_per_second=30)
     after = make(wished, previous=driven(make(wished), 5.0), adopt_measured=True)
