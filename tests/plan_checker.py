@@ -38,7 +38,7 @@ KEYS = {
     "waves",
 }
 FINDING_KEYS = {"code", "subject", "reason", "remedies"}
-ROLES = {"engine", "model_store", "serve", "gateway"}
+ROLES = {"gpu_host", "engine", "model_store", "serve", "gateway"}
 MEMORY_TERMS = ("weights_gib", "activation_gib", "graphs_gib", "kv_gib", "outside_gib", "margin_gib")
 PYTHON_NONE = re.compile(r"(?<![\w\"])None(?![\w\"])")
 """Python's word where an operator should read a value; in quotes it is the operator's own."""

@@ -29,8 +29,10 @@ options:
   hosts:
     description:
       - Every host of the fleet's groups by name, with C(groups), C(address), C(reachable) (null where nobody asked),
-        C(fleet_gpus), C(fleet_cpu_devices), C(fleet_cpu_kv_gib), C(fleet_rack), C(fleet_fabric_interface), and
-        C(facts), which is what M(gpufleet.serving.gpu_info) returned, or null.
+        C(fleet_gpus), C(fleet_cpu_devices), C(fleet_cpu_kv_gib), C(fleet_rack), C(fleet_fabric_interface),
+        C(fleet_driver_route), C(fleet_driver_version), C(fleet_container_toolkit), C(gpu_host_manage), and C(facts) and
+        C(preflight), which are what M(gpufleet.serving.gpu_info) and M(gpufleet.serving.preflight_info) returned, or
+        null.
       - P(gpufleet.serving.fleet_hosts#filter) makes it of C(hostvars).
     type: dict
     required: true

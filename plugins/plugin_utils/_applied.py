@@ -20,7 +20,7 @@ from ._memory import Layout
 from ._reading import Reader, is_whole
 from ._text import natural_key
 
-ROLES = ("engine", "model_store", "serve", "gateway")
+ROLES = ("gpu_host", "engine", "model_store", "serve", "gateway")
 """The roles whose options come from the plan, in the order in which they run."""
 
 

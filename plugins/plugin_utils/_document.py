@@ -111,6 +111,7 @@ def _bill(draft: Draft, target: Mapping[str, Placed], change: Transition, gatewa
         fleet=draft.fleet,
         applied=draft.applied,
         settings=draft.settings,
+        stacks=draft.stacks,
     )
 
 
@@ -159,6 +160,7 @@ def _host(draft: Draft, host: Host, used: set[str], roles: list[str]) -> dict[st
         "failure_domain": host.failure_domain,
         "groups": sorted(host.groups),
         "roles": roles,
+        "stack": draft.stacks.get(host.name),
         "state": host.state,
     }
 

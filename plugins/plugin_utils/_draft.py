@@ -25,6 +25,7 @@ class Draft:
 
     left_alone: replicas on hosts that do not answer, which count and are not touched. seats: model -> replica's index
     -> its seat. basis: model -> the measured figures that its number of replicas rests on.
+    stacks: host -> its driver stack, where it has GPUs and was asked.
     """
 
     settings: Settings
@@ -37,6 +38,7 @@ class Draft:
     left_alone: dict[str, AppliedReplica] = field(default_factory=dict)
     seats: dict[str, dict[int, Seat]] = field(default_factory=dict)
     basis: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stacks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def default_model(self) -> Model | None:

@@ -28,6 +28,11 @@ HOST_WORDS = frozenset(
         "fleet_cpu_kv_gib",
         "fleet_rack",
         "fleet_fabric_interface",
+        "fleet_driver_route",
+        "fleet_driver_version",
+        "fleet_container_toolkit",
+        "gpu_host_manage",
+        "preflight",
     }
 )
 PLANNED, UNREACHABLE, LOST, REFUSED = "planned", "unreachable", "lost", "refused"

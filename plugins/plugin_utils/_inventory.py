@@ -13,7 +13,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 FLEET_GROUPS = ("gpu_nodes", "gateways", "k3s_servers", "k3s_agents")
-INVENTORY_WORDS = ("fleet_gpus", "fleet_cpu_devices", "fleet_cpu_kv_gib", "fleet_rack", "fleet_fabric_interface")
+INVENTORY_WORDS = (
+    "fleet_gpus",
+    "fleet_cpu_devices",
+    "fleet_cpu_kv_gib",
+    "fleet_rack",
+    "fleet_fabric_interface",
+    "fleet_driver_route",
+    "fleet_driver_version",
+    "fleet_container_toolkit",
+    "gpu_host_manage",
+)
 HOST_ANSWERS = ("roles", "replicas", "measured")
 """What of applied_info's answer is about the host that gave it."""
 CONTROLLER_PREFIX = "controller:"
@@ -22,7 +32,8 @@ CONTROLLER_PREFIX = "controller:"
 def fleet_hosts(hostvars: Mapping[str, Any], groups: Mapping[str, Iterable[str]]) -> dict[str, dict[str, Any]]:
     """Every host of the fleet's groups: its groups, address, inventory words, and what it answered.
 
-    ``reachable`` is null for a host that was not asked. ``facts`` is the whole return of ``gpu_info``, or null.
+    ``reachable`` is null for a host that was not asked. ``facts`` is the whole return of ``gpu_info``, ``preflight``
+    that of ``preflight_info``, or null.
     """
     membership: dict[str, list[str]] = {}
     for group in FLEET_GROUPS:
@@ -96,7 +107,7 @@ def shapes(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _host(variables: Mapping[str, Any], groups: list[str]) -> dict[str, Any]:
-    answer = variables.get("survey_gpu_info")
+    answer, state = variables.get("survey_gpu_info"), variables.get("survey_preflight")
     if not isinstance(answer, Mapping):
         answer = None
     return {
@@ -104,6 +115,7 @@ def _host(variables: Mapping[str, Any], groups: list[str]) -> dict[str, Any]:
         "address": _address(variables),
         "reachable": None if answer is None else not answer.get("unreachable"),
         "facts": answer if answer is not None and "host" in answer else None,
+        "preflight": state if isinstance(state, Mapping) and "kernel" in state else None,
         **{word: variables.get(word) for word in INVENTORY_WORDS},
     }
 

@@ -18,6 +18,7 @@ from ._document import document
 from ._draft import Draft
 from ._findings import Findings
 from ._fleet import read_fleet
+from ._host_stacks import solve_stacks
 from ._reading import plain
 from ._seating import seat_all
 from ._settings import read_settings
@@ -29,8 +30,8 @@ def plan(models: Any, hosts: Any, shapes: Any, previous: Any = None, settings: A
     """Plan the fleet. Returns plain, JSON-able data; see ``_document`` for its keys.
 
     models: fleet_models, as the operator wrote it. hosts: host -> its groups, its address, what the inventory says of
-    it and what ``gpu_info`` answered. shapes: model -> what ``model_info`` says of it. previous: what is applied.
-    settings: see ``_settings.Settings``. Each may be wrong in any way.
+    it and what ``gpu_info`` and ``preflight_info`` answered. shapes: model -> what ``model_info`` says of it.
+    previous: what is applied. settings: see ``_settings.Settings``. Each may be wrong in any way.
     """
     findings = Findings()
     wishes = plain(settings, "settings", findings)
@@ -44,12 +45,15 @@ def _draft(wishes: Any, models: Any, hosts: Any, shapes: Any, previous: Any, fin
     """The inputs, checked. Each is read where the operator's mistakes can still be named by their place."""
     settings = read_settings(wishes, findings)
     wished = read_models(plain(models, "fleet_models", findings), settings, findings)
-    fleet = read_fleet(plain(hosts, "hosts", findings), settings, findings)
+    described = plain(hosts, "hosts", findings)
+    fleet = read_fleet(described, settings, findings)
+    applied = read_applied(plain(previous, "previous", findings), fleet, findings)
     return Draft(
         settings=settings,
         models=wished,
         fleet=fleet,
         weights=read_shapes(plain(shapes, "shapes", findings), wished, findings),
-        applied=read_applied(plain(previous, "previous", findings), fleet, findings),
+        applied=applied,
         findings=findings,
+        stacks=solve_stacks(described, fleet, applied, settings, findings),
     )

@@ -58,6 +58,7 @@ def sections(plan: Plan) -> Iterator[Section]:
     yield from _memory(plan)
     yield from measured(plan, plan["measured"])
     yield _hosts(plan)
+    yield from _stacks(plan)
     if plan["refusals"]:
         yield from warnings(plan)
         yield from refusals(plan)
@@ -201,6 +202,27 @@ def _hosts(plan: Plan) -> Section:
             for name, host in plan["hosts"].items()
         ],
     )
+
+
+def _stacks(plan: Plan) -> Iterator[Section]:
+    """The driver of every host that was asked for its GPUs."""
+    stacks = {name: host["stack"] for name, host in plan["hosts"].items() if host["stack"]}
+    if stacks:
+        yield Section(
+            "Drivers",
+            headers=("host", "driver", "from", "fabric", "containers", "why"),
+            rows=[
+                (
+                    name,
+                    stack["driver_version"],
+                    stack["repository"] or stack["route"],
+                    stack["fabric"],
+                    stack["container_toolkit_version"] or "-",
+                    "; ".join(stack["reasons"]),
+                )
+                for name, stack in stacks.items()
+            ],
+        )
 
 
 def _devices(host: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ SETTING_WORDS = {
     "lost_hosts": "fleet_lost_hosts",
     "allow_restart": "fleet_allow_restart",
     "allow_tier_change": "fleet_allow_tier_change",
+    "host_stacks": "host_stack.json",
     "adopt_measured": "fleet_adopt_measured",
     "hub": "hub",
 }
@@ -62,6 +63,7 @@ class Settings:
     lost_hosts: tuple[str, ...] = ()
     allow_restart: bool = False
     allow_tier_change: bool = False
+    host_stacks: dict[str, Any] = field(default_factory=dict)
     adopt_measured: bool = False
     hub: bool = False
 
@@ -92,6 +94,7 @@ def read_settings(value: Any, findings: Findings) -> Settings:
         lost_hosts=reader.texts("lost_hosts"),
         allow_restart=reader.flag("allow_restart"),
         allow_tier_change=reader.flag("allow_tier_change"),
+        host_stacks=reader.mapping("host_stacks"),
         adopt_measured=reader.flag("adopt_measured"),
         hub=reader.flag("hub"),
     )

@@ -62,6 +62,7 @@ class Bill:
 
     in_force: replica -> its unit and host. fresh: the replicas whose unit is the planned one (the others are held or
     left alone as applied). traffic: replica -> its weight at the gateway. gateways: hosts of the front door.
+    stacks: host -> its driver stack.
     """
 
     models: tuple[Model, ...]
@@ -73,6 +74,7 @@ class Bill:
     fleet: Fleet
     applied: Applied
     settings: Settings
+    stacks: Mapping[str, Mapping[str, Any]]
 
     def units_on(self) -> dict[str, list[Placed]]:
         found: dict[str, list[Placed]] = {}
@@ -105,7 +107,9 @@ def build(bill: Bill) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _options(bill: Bill, host: str, units: list[Placed], front: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     before = set(bill.applied.roles.get(host, {})) | ({"serve"} if bill.applied.strays.get(host) else set())
-    options = {}
+    options: dict[str, dict[str, Any]] = {}
+    if host in bill.stacks:
+        options["gpu_host"] = {"gpu_host_stack": bill.stacks[host]}
     if units or "engine" in before:
         options["engine"] = _engine(units)
     if units or "model_store" in before:
