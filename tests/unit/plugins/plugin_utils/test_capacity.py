@@ -191,7 +191,7 @@ def test_an_adopted_benchmark_counts_and_goes_on_counting():
 
 @pytest.mark.parametrize(("concurrency", "counts"), [(18, True), (17, False)])
 def test_a_benchmark_counts_when_it_drove_at_least_a_replicas_share(concurrency, counts):
-    wished = wish({"requests_per_second": 60, "concurrent_requests": 40}, replica_count=2)
+    wished = wish({"requests_per_second": 60, "concurrent_requests": 40}, replica_count=2, pipeline_parallel_size=1)
     after = make(wished, previous=driven(make(wished), 12.0, concurrency=concurrency))
     assert entry(after)["capacity"]["measured"] is counts
 
