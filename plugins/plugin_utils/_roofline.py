@@ -84,16 +84,16 @@ class Constants:
     a step, and for each sequence in it.
     """
 
-    memory: float = 0.80
-    gemm: float = 0.80
-    experts: float = 0.18
-    attention: float = 0.58
-    link: float = 0.27
-    layer: float = 39e-6
-    sparse_layer: float = 53e-6
-    hop: float = 36e-6
-    step: float = 1.3e-3
-    sequence: float = 59e-6
+    memory: float = 0.85
+    gemm: float = 0.90
+    experts: float = 0.19
+    attention: float = 0.43
+    link: float = 0.26
+    layer: float = 50e-6
+    sparse_layer: float = 44e-6
+    hop: float = 56e-6
+    step: float = 1.4e-3
+    sequence: float = 53e-6
 
 
 FITTED = Constants()

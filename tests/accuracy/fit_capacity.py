@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fits the constants of the capacity model to published benchmarks, and says how well they foretell other sources.
 
-Run ``python3 tests/accuracy/fit_capacity.py [FILE]``; it takes a minute or two on one core. What it prints as fitted
+Run ``python3 tests/accuracy/fit_capacity.py [FILE]``; it takes a few minutes on one core. What it prints as fitted
 stands in plugins/plugin_utils/_roofline.py. For the cross-validation every source is judged by constants that were
 fitted without it.
 

@@ -34,7 +34,7 @@ ADDED = pathlib.Path(__file__).resolve().parent / "data" / "throughput_models.js
 """Models of benchmarks that neither the configurations nor the catalogue hold, and other names of those that do."""
 GIB = 2**30
 
-SERIAL_V1, SERIAL_V0 = HostSide(overlapped=False), HostSide(overlapped=False, slowness=1.8)
+SERIAL_V1, SERIAL_V0 = HostSide(overlapped=False), HostSide(overlapped=False, slowness=2.0)
 """Engines before 0.14, which prepare a step only when the one before is done, and before 0.8 with a slower host side
 (the factor is fitted by fit_capacity.py like the planner's own constants; the planner installs neither)."""
 
