@@ -43,6 +43,9 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._safetensors impo
 STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """The dtypes of weights by their names in safetensors headers."""
 
+MOST_LAYERS = 4096
+"""More than any model has."""
+
 DEFAULT_MAX_WINDOW_LAYERS = 28
 """Layers before the first with a sliding window, where a Qwen configuration does not say."""
 
@@ -196,6 +199,8 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             seen = "is missing" if value is None else f"is {value!r}"
             raise self.missing(name, f"{name} {seen}, give a number above 0")
+        if name == "num_hidden_layers" and value > MOST_LAYERS:
+            raise self.missing(name, f"{name} is {value}, give a number up to {MOST_LAYERS}")
         return value
 
     def count(self, name: str) -> int:

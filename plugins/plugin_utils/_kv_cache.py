@@ -47,7 +47,7 @@ class Rules:
 
     grouped: layers with a window give back what lies behind it; otherwise they keep everything. in_flight: tokens that
     steps under way may hold beyond a window. state_blocks: of one request, for each group of layers with a state.
-    draft_tokens: speculated at once.
+    draft_tokens: speculated at once. draft_layers: layers of the model's own that draft them, and keep what they read.
     """
 
     item_bytes: int = 2
@@ -56,6 +56,7 @@ class Rules:
     in_flight: int = 2048
     state_blocks: int = 1
     draft_tokens: int = 0
+    draft_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def cache_layout(shape: ModelShape, tensor_parallel_size: int, stage_layers: tup
     if not pages:
         return Cache(shape, rules, (1,) * len(stage_layers), rules.block_tokens, ())
     kinds = {page.kind for page in pages.values()}
-    stages = _stage_of_layers(stage_layers)
+    stages = _stage_of_layers(stage_layers, rules.draft_layers)
     if len(kinds) == 1:
         (kind,) = kinds
         sizes = [0] * len(stage_layers)
@@ -159,6 +160,9 @@ def _pages(shape: ModelShape, tensor_parallel_size: int, rules: Rules) -> dict[i
             kept = kind if rules.grouped else FULL
             size = rules.block_tokens * token_bytes(shape, layer, tensor_parallel_size, rules.item_bytes)
             found[layer] = _Page(kept, rules.block_tokens, size)
+    attending = [page for page in found.values() if page.kind == FULL]
+    for draft in range(rules.draft_layers if attending else 0):
+        found[shape.num_hidden_layers + draft] = attending[-1]
     if not rules.grouped and {page.kind for page in found.values()} == {FULL} and shape.sliding_window:
         kinds = {shape.layer_type(layer) for layer in found}
         if kinds == {SLIDING}:
@@ -248,8 +252,10 @@ def _grouped(pages: dict[int, _Page], stages: Sequence[int], stage_count: int) -
     return tuple(groups)
 
 
-def _stage_of_layers(stage_layers: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(stage for stage, count in enumerate(stage_layers) for _layer in range(count))
+def _stage_of_layers(stage_layers: tuple[int, ...], draft_layers: int) -> tuple[int, ...]:
+    """The stage of each layer; layers that draft lie on the last."""
+    own = tuple(stage for stage, count in enumerate(stage_layers) for _layer in range(count))
+    return own + (len(stage_layers) - 1,) * draft_layers
 
 
 def _blocks(tokens: int, block_tokens: int) -> int:

@@ -29,7 +29,7 @@ from ._engine_behaviour import engine
 from ._interval import Interval
 from ._kv_cache import Cache, Rules, cache_layout
 from ._text import GIB
-from ._weights import PLAIN, holding, speculation
+from ._weights import PLAIN, drafts_itself, holding, speculation
 from ._weights import Layout as Layout
 from ._weights import stage_layers as stage_layers
 from ._weights import stage_weights as stage_weights
@@ -247,6 +247,7 @@ def cache_rules(model: Model, shape: ModelShape, kind: Kind, layout: Layout, bat
         in_flight=in_flight * batch.tokens,
         state_blocks=1 if model.engine_args.get("enable_prefix_caching") is False else behaves.state_blocks,
         draft_tokens=drafts if isinstance(drafts, int) and not isinstance(drafts, bool) and drafts > 0 else 0,
+        draft_layers=shape.draft_layers if drafts_itself(model.engine_args) else 0,
     )
 
 

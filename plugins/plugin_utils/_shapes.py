@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..module_utils._model import (
@@ -24,21 +24,22 @@ from ..module_utils._model import (
     MLP_TYPES,
     SLIDING,
     SPARSE,
+    ModelError,
     ModelShape,
 )
+from ..module_utils._model_config import MOST_LAYERS, shape_from_config
 from ..module_utils._model_families import FAMILIES
 from ..module_utils._model_tensors import is_sized
 from ..module_utils._quantization import CHECKPOINT_WORDS, FORMATS, FP8, GRANULARITIES, MADE_WHILE_LOADING
 from ._findings import Findings
 from ._memory import Layout, stage_weights
-from ._reading import Reader, is_whole
+from ._reading import Reader, is_whole, shown
 from ._wishes import Model
 
 SHAPE_WORDS = frozenset(field.name for field in dataclasses.fields(ModelShape))
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ModelShape)}
 LARGEST_COUNT = 2**32
 """More than any model has of anything that its shape counts."""
-MOST_LAYERS = 4096
 COUNTS = (
     "hidden_size",
     "num_attention_heads",
@@ -95,7 +96,9 @@ def read_shapes(value: Any, models: tuple[Model, ...], findings: Findings) -> di
 
 def _read(value: Any, model: Model, findings: Findings) -> Weights | None:
     entry = Reader(value if isinstance(value, dict) else {}, f"shape of {model.name}", findings)
-    stated = entry.get("shape")
+    stated = _given(model, findings) if model.shape else entry.get("shape")
+    if model.shape and not (stated and _agrees(stated, entry.get("shape"), model, findings)):
+        return None
     if not isinstance(stated, dict):
         findings.refuse(
             "unknown_model_shape",
@@ -120,13 +123,44 @@ def _read(value: Any, model: Model, findings: Findings) -> Weights | None:
     return Weights(shape, content_id, on_disk)
 
 
+def _given(model: Model, findings: Findings) -> dict[str, Any] | None:
+    """The shape that the inventory gives in config.json's own words, as plain data; None where it cannot be read."""
+    try:
+        return replace(shape_from_config(model.shape), provenance="inventory").to_dict()
+    except (ModelError, TypeError, ValueError, KeyError, AttributeError) as error:
+        findings.refuse(
+            "unknown_model_shape",
+            model.name,
+            f"its shape in fleet_models: {error}",
+            "copy the fields of the model's config.json into fleet_models[].shape, architectures among them",
+        )
+        return None
+
+
+def _agrees(given: dict[str, Any], read: Any, model: Model, findings: Findings) -> bool:
+    """Whether the weights, where they were read, are of the shape that the inventory gives."""
+    found = read if isinstance(read, dict) else {}
+    for name in ("num_hidden_layers", "hidden_size", "vocab_size"):
+        if found.get(name) not in (None, given[name]):
+            findings.refuse(
+                "shape_disagrees",
+                model.name,
+                f"{name} is {given[name]} in fleet_models[].shape, and {shown(found[name])} where weights were read",
+                "correct fleet_models[].shape, or leave it out",
+            )
+            return False
+    return True
+
+
 def _shape_remedies(model: Model) -> tuple[str, ...]:
+    given = "or give the fields of its config.json as shape in fleet_models"
     if model.source.kind == "hub":
         return (
             "use a model of the built-in catalogue",
             "or point source at a directory with its config.json and weights",
+            given,
         )
-    return ("point source at a directory with config.json and safetensors files",)
+    return ("point source at a directory with config.json and safetensors files", given)
 
 
 def _checked(reader: Reader, findings: Findings) -> ModelShape | None:

@@ -58,6 +58,7 @@ MODEL_OPTIONS = frozenset(
         "engine_env",
         "default",
         "priority",
+        "shape",
         "trust_remote_code",
     }
 )
@@ -119,6 +120,7 @@ class Model:
     default: bool = False
     priority: int = 0
     trust_remote_code: bool = False
+    shape: dict[str, Any] = field(default_factory=dict)
     engine_version: str | None = None
 
 
@@ -181,6 +183,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
         default=reader.flag("default"),
         priority=reader.integer("priority", 0, least=-1000, most=1000) or 0,
         trust_remote_code=reader.flag("trust_remote_code"),
+        shape=reader.mapping("shape"),
         engine_version=settings.engine_versions.get("cuda"),
     )
     _check_workload_length(model, reader, findings)

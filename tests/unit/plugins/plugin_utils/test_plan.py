@@ -194,3 +194,40 @@ def test_leaving_kubernetes_must_be_allowed():
     assert "tier_change" in fleets.refusals(**fleets.demo(previous=past))
     allowed = {"gateway_key_names": ["demo"], "allow_tier_change": True}
     assert fleets.refusals(**fleets.demo(previous=past, settings=allowed)) == {}
+
+
+GIVEN = {
+    "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 4, "hidden_size": 256, "intermediate_size": 512,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 512,
+    "max_position_embeddings": 2048, "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
+def unknown():
+    return {"tiny": {"shape": None, "content_id": None, "weight_bytes": None, "error": "nobody knows it"}}
+
+
+def test_a_shape_of_the_inventory_is_planned_where_nobody_knows_the_model():
+    models = [fleets.model(shape=GIVEN)]
+    assert "unknown_model_shape" in fleets.refusals(**fleets.demo(models=[fleets.model()], shapes=unknown()))
+    assert not fleets.refusals(**fleets.demo(models=models, shapes=unknown()))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"architectures": ["SecretForCausalLM"]}, "the weights of architecture SecretForCausalLM are not known here"),
+        ({"vocab_size": None}, "vocab_size is missing"),
+        ({"num_hidden_layers": 10**9}, "give a number up to 4096"),
+        ({"layer_types": 7}, "its shape in fleet_models"),
+        ({"block_configs": [1, 2, 3, 4]}, "its shape in fleet_models"),
+    ],
+)
+def test_a_shape_of_the_inventory_that_cannot_be_read_is_refused(change, words):
+    models = [fleets.model(shape=GIVEN | change)]
+    assert words in fleets.refusals(**fleets.demo(models=models, shapes=unknown()))["unknown_model_shape"]["reason"]
+
+
+def test_a_shape_of_the_inventory_may_not_contradict_the_weights():
+    models = [fleets.model(shape=GIVEN | {"num_hidden_layers": 5})]
+    assert "shape_disagrees" in fleets.refusals(**fleets.demo(models=models))
