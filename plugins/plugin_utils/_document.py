@@ -183,6 +183,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
     return {
         "accelerator": fits[0].kind.accelerator if fits else None,
         "capacity": _capacity(draft, model, fits),
+        "data_parallel_size": 1 if layout else None,
         "default": model is draft.default_model,
         "device_key": fits[0].kind.key if fits else None,
         "distributed_executor_backend": executor(layout) if layout else None,
@@ -194,6 +195,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "reason": choice.reason if choice else _why_without_layout(draft, model),
         "replica_count": draft.replica_count(model),
         "revision": model.revision,
+        "runners_up": [other.as_dict() for other in choice.runners_up] if choice else [],
         "served_model_name": model.served_model_name,
         "source": model.source.place,
         "tensor_parallel_size": layout.tensor_parallel_size if layout else None,

@@ -9,11 +9,10 @@ about one model; several share a fleet by the order in which ``_seating`` asks f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..module_utils._model import ModelShape
-from ._capacity import Fit, fit, meets_workload, replicas_wanted
+from ._capacity import Fit, fit, replicas_wanted
 from ._devices import CPU, Kind
 from ._findings import Findings
 from ._fleet import Fleet
@@ -21,23 +20,25 @@ from ._memory import Layout, as_served
 from ._parallelism import layouts, tensor_sizes, why_not_pipeline, why_not_tensor
 from ._placement import Space
 from ._remedies import MULTI_HOST, refuse_size
+from ._search import AppliedLayouts, RunnerUp, alike, kept, ranked, runners_up
 from ._settings import Settings
 from ._text import counted, listing
 from ._wishes import Model
 
-AppliedLayouts = frozenset[tuple[Layout, str]]
-"""The layouts in which a model's replicas run at present, each with the key of its devices' kind."""
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A model's layout, with the kinds of devices that take it in order of preference, and why it was chosen."""
+    """A model's layout, with the kinds of devices that take it in order of preference, and why it was chosen.
+
+    runners_up: the next best, as they stood when all replicas were still to be placed.
+    """
 
     model: Model
     shape: ModelShape
     max_model_len: int
     fits: tuple[Fit, ...]
     reason: str
+    runners_up: tuple[RunnerUp, ...] = ()
 
     @property
     def best(self) -> Fit:
@@ -128,11 +129,11 @@ def choose(
     if not bounded:
         _refuse_tier(model, fitting, settings, fleet, findings)
         return None
-    short = {candidate: _is_short(model, candidate, bounded, space) for candidate in bounded}
-    ranked = sorted(bounded, key=lambda candidate: _rank(model, candidate, short[candidate]))
-    best = _kept(ranked, applied, short) or ranked[0]
-    fits = (best, *(other for other in ranked if other is not best and _alike(other, best)))
-    return Choice(model, shape, max_model_len, fits, _reason(model, best, applied))
+    ranking = ranked(model, bounded, space)
+    best = kept(ranking, applied)
+    fits = (best.fit, *(other.fit for other in ranking if other is not best and alike(other.fit, best.fit)))
+    others = runners_up(ranking, best)
+    return Choice(model, shape, max_model_len, fits, _reason(model, best.fit, applied, others), others)
 
 
 def _candidates(model: Model, shape: ModelShape, fleet: Fleet, max_model_len: int) -> list[Fit]:
@@ -149,41 +150,7 @@ def most_in_one_host(fleet: Fleet, kind: Kind) -> int:
     return max((sum(device.key == kind.key for device in host.devices) for host in hosts), default=0)
 
 
-def _rank(model: Model, candidate: Fit, short: bool) -> tuple[bool, bool, bool, int, int, int, int, str]:
-    """Smaller is better: GPUs, enough of them free, the workload met, then no pipeline, few devices, small replicas."""
-    wanted = replicas_wanted(model, candidate.carries)
-    return (
-        candidate.kind.accelerator == CPU,
-        short,
-        not meets_workload(model, candidate.carries, wanted),
-        candidate.layout.pipeline_parallel_size,
-        wanted * candidate.layout.world,
-        candidate.layout.world,
-        candidate.kind.memory_bytes,
-        candidate.kind.key,
-    )
-
-
-def _kept(ranked: list[Fit], applied: AppliedLayouts, short: Mapping[Fit, bool]) -> Fit | None:
-    """The applied layout, unless there are too few devices for it and enough for another."""
-    for candidate in ranked:
-        if (candidate.layout, candidate.kind.key) in applied:
-            return candidate if short[candidate] <= short[ranked[0]] else None
-    return None
-
-
-def _is_short(model: Model, candidate: Fit, candidates: Iterable[Fit], space: Space) -> bool:
-    """Whether there are too few free devices, of all kinds that take this layout, for the replicas that are wanted."""
-    wanted = replicas_wanted(model, candidate.carries)
-    return sum(space.slots(other, wanted) for other in candidates if _alike(other, candidate)) < wanted
-
-
-def _alike(other: Fit, best: Fit) -> bool:
-    """Another kind of device that takes the same layout: replicas of one model may differ in their GPUs."""
-    return other.layout == best.layout and other.kind.accelerator == best.kind.accelerator
-
-
-def _reason(model: Model, best: Fit, applied: AppliedLayouts) -> str:
+def _reason(model: Model, best: Fit, applied: AppliedLayouts, others: tuple[RunnerUp, ...]) -> str:
     """Why this layout, in words."""
     world = best.layout.world
     devices = "one device" if world == 1 else f"{world} devices"
@@ -192,9 +159,18 @@ def _reason(model: Model, best: Fit, applied: AppliedLayouts) -> str:
         return f"{best.layout} as asked for; a replica holds {holds}"
     if (best.layout, best.kind.key) in applied:
         return f"{devices} of {best.kind.key} a replica, as applied; it holds {holds}"
-    concurrent = model.workload.concurrent_requests
-    goal = f"with {concurrent} requests at once to hold" if concurrent else "with no workload stated"
-    return f"{devices} of {best.kind.key} a replica: the fewest devices that do, {goal}; a replica holds {holds}"
+    nothing_else = "" if others else ", the only layout that fits"
+    return f"{devices} of {best.kind.key} a replica{nothing_else}, {_goal(model)}; a replica holds {holds}"
+
+
+def _goal(model: Model) -> str:
+    workload = model.workload
+    goals = []
+    if workload.concurrent_requests:
+        goals.append(f"{counted(workload.concurrent_requests, 'request')} at once to hold")
+    if workload.requests_per_second:
+        goals.append(f"{workload.requests_per_second:g} a second to serve")
+    return f"with {listing(goals)}" if goals else "with no workload stated"
 
 
 def needed_tier(model: Model, candidate: Fit, fleet: Fleet) -> int:

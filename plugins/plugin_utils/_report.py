@@ -55,6 +55,7 @@ def sections(plan: Plan) -> Iterator[Section]:
     """Everything: models, memory, hosts, endpoint, changes, warnings; or the refusals in place of the changes."""
     yield from _models(plan)
     yield from _capacity(plan)
+    yield from _runners_up(plan)
     yield from _memory(plan)
     yield from measured(plan, plan["measured"])
     yield _hosts(plan)
@@ -128,8 +129,7 @@ def _models(plan: Plan) -> Iterator[Section]:
                 (
                     model["name"],
                     str(model["tier"] or "-"),
-                    f"{model['replica_count']} x TP {model['tensor_parallel_size']} "
-                    f"PP {model['pipeline_parallel_size']}",
+                    f"{model['replica_count']} x {sizes(model)}",
                     str(model["device_key"]),
                     str(model["fits_requests"]),
                     str(model["max_model_len"]),
@@ -160,6 +160,29 @@ def _rates(capacity: Mapping[str, Any]) -> Row:
 def _figure(value: float) -> str:
     """Three digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _runners_up(plan: Plan) -> Iterator[Section]:
+    """The layouts that came next, and what spoke against each."""
+    rows = [
+        (
+            model["name"],
+            f"{other['replica_count']} x {sizes(other)}",
+            other["device_key"],
+            other["behind"],
+        )
+        for model in plan["models"]
+        for other in model["runners_up"]
+    ]
+    if rows:
+        yield Section("Next best", headers=("model", "replicas", "device", "but it"), rows=rows)
+
+
+def sizes(layout: Mapping[str, Any]) -> str:
+    """The parallel sizes of a layout, short."""
+    data = layout["data_parallel_size"]
+    short = f"TP {layout['tensor_parallel_size']} PP {layout['pipeline_parallel_size']}"
+    return short if data in (None, 1) else f"{short} DP {data}"
 
 
 MEMORY_TERMS = {
