@@ -48,16 +48,19 @@ def solve_stacks(
     return stacks
 
 
-def lock(stacks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The lock file: what is fixed of each managed host's stack, and its packages for reading."""
-    return {
-        host: {
-            **{word: stacks[host][word] for word in LOCKED},
-            "packages": {package["name"]: package["version"] for package in stacks[host]["packages"]},
-        }
-        for host in sorted(stacks, key=natural_key)
-        if stacks[host]["route"] != PRESENT
-    }
+def lock_file(plan: Mapping[str, Any], former: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the lock file holds: what is fixed of each managed host's stack, and its packages for reading.
+
+    former: the entries as they are. Of hosts that nobody asked they are kept; hosts that left are forgotten.
+    """
+    entries = {}
+    for name, host in plan["hosts"].items():
+        if host["stack"] is None and name in (former or {}):
+            entries[name] = dict((former or {})[name])
+        elif host["stack"] and host["stack"]["route"] != PRESENT:
+            packages = {package["name"]: package["version"] for package in host["stack"]["packages"]}
+            entries[name] = {**{word: host["stack"][word] for word in LOCKED}, "packages": packages}
+    return {"hosts": {name: entries[name] for name in sorted(entries, key=natural_key)}}
 
 
 def _tells_its_system(reader: Reader) -> bool:

@@ -9,7 +9,7 @@ import json
 
 import pytest
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._explain import table
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._host_stacks import lock
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._host_stacks import lock_file
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils import fleets
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.test_share import faults
 
@@ -86,7 +86,7 @@ def test_what_is_applied_outlives_newer_tables():
 
 def test_the_lock_file_comes_before_what_is_applied_and_the_inventory_before_both():
     before = plan(gpu_host(fleet_driver_version="580.95.05"))
-    locked = lock({"gpu1": stack(before)}) | {"other": {"route": "nvidia"}}
+    locked = lock_file(before)["hosts"] | {"other": {"route": "nvidia"}}
     assert locked["gpu1"]["driver_version"] == "580.95.05"
     assert locked["gpu1"]["packages"]["nvidia-driver-cuda"] == "580.95.05-*"
     assert stack(plan(gpu_host(), host_stacks=locked))["driver_version"] == "580.95.05"
@@ -106,7 +106,14 @@ def test_a_lock_that_is_nonsense_is_refused_by_its_place():
 
 
 def test_a_present_driver_is_not_locked():
-    assert lock({"gpu1": stack(plan(gpu_host(driver="580.95.05")))}) == {}
+    assert lock_file(plan(gpu_host(driver="580.95.05"))) == {"hosts": {}}
+
+
+def test_the_lock_keeps_hosts_that_nobody_asked_and_forgets_those_that_left():
+    former = {"gpu1": {"route": "nvidia", "driver_version": "580.95.05"}, "gone": {"route": "nvidia"}}
+    unasked = plan(fleets.gpu_host(1, count=1))
+    assert lock_file(unasked, former) == {"hosts": {"gpu1": former["gpu1"]}}
+    assert lock_file(unasked) == {"hosts": {}}
 
 
 def test_a_driver_is_not_changed_under_a_replica_that_serves():
