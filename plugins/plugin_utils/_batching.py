@@ -82,45 +82,55 @@ class Pace:
 def at_concurrency(server: Server, request: Request, concurrency: float) -> Pace:
     """A closed loop: ``concurrency`` clients, each of which asks again as soon as it has its answer."""
     running = min(concurrency, server.sequences)
-    stages = server.work.pipeline_parallel_size
+    prompt, further = request.prompt_tokens, max(request.output_tokens - 1, 0.0)
     # decoding sequences have the first claim on the budget of tokens
     budget = max(server.batch_tokens - running, server.batch_tokens / 2)
-    chunks = math.ceil(request.prompt_tokens / budget)
-    chunk = request.prompt_tokens / chunks
-    further = max(request.output_tokens - 1, 0.0)
+    shortest = prompt / math.ceil(prompt / budget)
     others = max(0.0, running - 1) / running
-    decoding = running
+    decoding, stages = running, server.work.pipeline_parallel_size
     for _round in range(ROUNDS):
+        # tokens of other prompts that come with each step, were all steps alike; each stage meets its own batches'
+        due = decoding * others * prompt / further / stages if further else running * prompt
+        chunk = min(budget, max(shortest, due))
         plain = server.seconds(decoding, request.context)
-        mixed = server.seconds(decoding, request.context, chunk, request.prompt_tokens, 1 / chunks)
-        # share of the steps that carry somebody else's prompt: each stage meets those of its own batches
-        share = min(1.0, decoding * others * chunks / further / stages) if further else 1.0
-        itl = plain + share * (mixed - plain)
-        rate = _rate(running, further * itl, chunks * mixed, stages, plain)
+        mixed = server.seconds(decoding, request.context, chunk, prompt, chunk / prompt)
+        itl = plain + min(1.0, due / chunk) * (mixed - plain)
+        queue = _Queue(mixed * max(1.0, prompt / chunk), mixed * prompt / chunk / stages, plain / 2)
+        rate = queue.rate(running, further * itl)
         settled = rate * further * itl
         if abs(settled - decoding) < CLOSE * running:
             break
         decoding = (decoding + settled) / 2
-    alone = server.seconds(0, 0, chunk, request.prompt_tokens, 1 / chunks)
-    return Pace(rate, running, max(concurrency / rate - further * itl, mixed), itl, plain, chunk / alone)
+    alone = server.seconds(0, 0, shortest, prompt, shortest / prompt)
+    return Pace(rate, running, max(concurrency / rate - further * itl, mixed), itl, plain, shortest / alone)
 
 
-def _rate(running: float, decode_seconds: float, prefill_seconds: float, stages: int, step_seconds: float) -> float:
-    """Requests a second of ``running`` ones that decode for a time and queue for prefill, one prompt after another.
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """Prompts that wait for prefill. All in seconds.
 
-    Mean value analysis of one queue with think time (Schweitzer's approximation); prompts of a load are about equal,
-    so that whoever arrives meets half of the one in service. ``stages`` prompts are in the pipeline at once.
+    latency: from the first token of a prompt taken to the last. service: between two prompts that are done. boundary:
+    until the step that is under way has ended.
     """
-    service = prefill_seconds / stages
-    others = max(0.0, running - 1) / running
-    response = prefill_seconds
-    rate = running / (decode_seconds + response)
-    for _round in range(QUEUE_ROUNDS):
-        rate = running / (decode_seconds + response)
-        busy = min(1.0, rate * service)
-        waiting = max(0.0, rate * response - busy) * others
-        response = prefill_seconds + service * (waiting + busy / 2 * others) + step_seconds / 2
-    return min(running / (decode_seconds + response), 1 / service)
+
+    latency: float
+    service: float
+    boundary: float
+
+    def rate(self, running: float, decode_seconds: float) -> float:
+        """Requests a second of ``running`` ones that decode for a time and then queue with their next prompt.
+
+        Mean value analysis of one queue with think time (Schweitzer's approximation); prompts of a load are about
+        equal, so that whoever arrives meets half of the one in service.
+        """
+        others = max(0.0, running - 1) / running
+        response = self.latency
+        for _round in range(QUEUE_ROUNDS):
+            rate = running / (decode_seconds + response)
+            busy = min(1.0, rate * self.service)
+            waiting = max(0.0, rate * response - busy) * others
+            response = self.latency + self.service * (waiting + busy / 2 * others) + self.boundary
+        return min(running / (decode_seconds + response), 1 / self.service)
 
 
 def at_rate(server: Server, request: Request, requests_per_second: float) -> Pace:

@@ -85,15 +85,15 @@ class Constants:
     """
 
     memory: float = 0.85
-    gemm: float = 0.90
+    gemm: float = 0.79
     experts: float = 0.19
-    attention: float = 0.43
-    link: float = 0.26
+    attention: float = 0.48
+    link: float = 0.21
     layer: float = 50e-6
     sparse_layer: float = 44e-6
-    hop: float = 56e-6
+    hop: float = 53e-6
     step: float = 1.4e-3
-    sequence: float = 53e-6
+    sequence: float = 50e-6
 
 
 FITTED = Constants()

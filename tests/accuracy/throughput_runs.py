@@ -55,17 +55,21 @@ def predict(case: Case, assumed: Assumed | None = None) -> Prediction:
 
 
 def _one_batch(server: Server, request: Request, case: Case) -> Prediction:
-    """All prompts fit at once: they are prefilled one batch after another, then decoded together."""
-    prompts = case.prompts or 1.0
+    """All prompts fit at once: they are prefilled step by step, and those that are done decode meanwhile."""
+    prompts, further = case.prompts or 1.0, max(request.output_tokens - 1, 0.0)
     tokens = prompts * request.prompt_tokens
-    batches = math.ceil(tokens / server.batch_tokens)
-    prefill = batches * server.seconds(0, 0, tokens / batches, request.prompt_tokens, prompts / batches)
-    steps = max(request.output_tokens - 1, 0.0)
-    decode = steps * server.seconds(prompts, request.context)
-    whole = prefill + decode
+    steps = math.ceil(tokens / server.batch_tokens)
+    # sequences that decode beside prompts, on average, and when the last prompt is done
+    last = prompts * min(1.0, further / steps)
+    beside = last / 2 * (steps - 1) / steps
+    mixed = server.seconds(beside, request.context, tokens / steps, request.prompt_tokens, prompts / steps)
+    plain = server.seconds(last, request.context)
+    seconds = steps * mixed + further * plain
     if case.uneven:
-        whole += _tail(server, request, case, prompts, prompts / whole)
-    return Prediction(prompts * request.output_tokens / whole, (decode + prefill / 2) / max(steps, 1.0))
+        seconds += _tail(server, request, case, prompts, prompts / seconds)
+    disturbed = sum(min(further, left) for left in range(steps)) / steps
+    tpot = (disturbed * mixed + (further - disturbed) * plain) / further if further else mixed
+    return Prediction(prompts * request.output_tokens / seconds, tpot)
 
 
 def _tail(server: Server, request: Request, case: Case, left: float, steady: float) -> float:
