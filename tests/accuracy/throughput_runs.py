@@ -43,6 +43,9 @@ def predict(case: Case, assumed: Assumed | None = None) -> Prediction:
     assumed = assumed or Assumed()
     host = HostSide(False, assumed.old_host) if case.server.host is SERIAL_V0 else case.server.host
     server = replace(case.server, host=host, constants=assumed.constants)
+    if case.rate and case.prompts:
+        # where they come faster than they are served, the batch fills to all of them at most, and empties again
+        server = replace(server, sequences=max(1.0, min(server.sequences, case.prompts / 2)))
     request = Request(case.prompt_tokens, case.output_tokens)
     clients = case.concurrency or case.prompts or server.sequences
     if case.prompts and case.prompts <= min(clients, server.sequences) and case.load != OPEN:
