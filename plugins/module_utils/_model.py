@@ -76,8 +76,7 @@ class ModelShape:
 
     - moe_intermediate_size is the width of one routed expert, shared_expert_intermediate_size of all shared ones;
       moe_latent_size is what routed experts read and write where that is not the hidden state (Nemotron 3).
-    - q_lora_rank to v_head_dim: latent attention; index_*: the indexer of sparse attention. compress_ratios: tokens
-      that one entry of a layer's cache stands for (DeepSeek V4), 0 for layers with a window only.
+    - q_lora_rank to v_head_dim: latent attention; index_*: the indexer of sparse attention.
     - linear_*: gated delta rule and Kimi's delta attention. mamba_*: Mamba 2.
     - global_*: layers that attend to everything, where they differ from those with a window (Gemma 4).
     - layer_intermediate_sizes: the width of each layer's feed-forward part where they differ.
@@ -131,11 +130,8 @@ class ModelShape:
     qk_nope_head_dim: int = 0
     qk_rope_head_dim: int = 0
     v_head_dim: int = 0
-    o_lora_rank: int = 0
-    o_groups: int = 0
     index_n_heads: int = 0
     index_head_dim: int = 0
-    compress_ratios: tuple[int, ...] = ()
     linear_num_key_heads: int = 0
     linear_num_value_heads: int = 0
     linear_key_head_dim: int = 0

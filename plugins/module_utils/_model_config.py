@@ -58,7 +58,7 @@ REQUIRED_FIELDS = (
     "max_position_embeddings",
 )
 OPTIONAL_FIELDS = (
-    "global_head_dim", "num_global_key_value_heads", "index_n_heads", "index_head_dim", "o_lora_rank", "o_groups",
+    "global_head_dim", "num_global_key_value_heads", "index_n_heads", "index_head_dim",
     "draft_layers",
 )  # fmt: skip
 LATENT_FIELDS = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")

@@ -16,8 +16,8 @@ description:
   - Works on a directory of the machine that it runs on (a host, or the controller by delegation), or without any file
     from a built-in catalogue of widely used models.
   - With O(hash) it also computes the identity of the content, which is the same for the same bytes on any machine.
-  - Knows dense models of the architectures C(LlamaForCausalLM), C(MistralForCausalLM), C(Qwen2ForCausalLM),
-    C(Qwen3ForCausalLM) and C(Phi3ForCausalLM). Others are refused by name.
+  - Knows the widely used architectures, dense, mixtures of experts and hybrids, from Llama, Mistral, Qwen, Gemma, Phi and
+    OLMo to DeepSeek, GLM, Kimi, MiniMax, gpt-oss and Nemotron. Others are refused by name, with the fields to give.
 options:
   path:
     description: Directory of a model in the Hugging Face layout.
@@ -144,15 +144,26 @@ shape:
       type: str
       sample: bfloat16
     quantization:
-      description: V(fp8), the engine's word for another method, or null.
+      description:
+        - How weights are stored, whatever the checkpoint calls it. V(fp8), V(int8), V(int4), V(mxfp4), V(mxfp8), V(nvfp4),
+          V(nf4), the blocks of GGUF, the engine's word for another method, or null.
       type: str
     quantization_granularity:
-      description: What a scale of an fp8 weight covers, V(tensor), V(channel) or V(block).
+      description: What a scale covers, V(tensor), V(channel), V(block) or V(group).
       type: str
     quantization_block:
-      description: Rows and columns of a block.
+      description: Rows and columns that share a scale.
       type: list
       elements: int
+    quantization_zeros:
+      description: Whether a zero point stands beside each scale.
+      type: bool
+      sample: false
+    quantization_overrides:
+      description: Modules that are stored in another format, each a pattern and the format.
+      type: list
+      elements: list
+      sample: []
     quantization_ignored:
       description: Modules that are not quantised.
       type: list
@@ -170,9 +181,142 @@ shape:
       type: int
       sample: 16060522496
     attention:
-      description: The kind of attention.
+      description: What attending layers keep of a token, keys and values of heads (V(gqa)) or one latent vector (V(mla)).
       type: str
       sample: gqa
+    layer_types:
+      description:
+        - How each layer looks back, V(full_attention), V(sliding_attention), V(chunked_attention), V(linear_attention),
+          V(mamba) or V(none). Empty where all are alike.
+      type: list
+      elements: str
+      sample: []
+    mlp_types:
+      description: What follows in each layer, V(dense), V(sparse), V(both) or V(none). Empty where all are dense.
+      type: list
+      elements: str
+      sample: []
+    layer_intermediate_sizes:
+      description: Elements inside the feed-forward part of each layer, where they differ.
+      type: list
+      elements: int
+      sample: []
+    attention_output_gate:
+      description: Whether the output of attention passes a gate.
+      type: bool
+      sample: false
+    attention_chunk_size:
+      description: Tokens of a chunk, where layers attend to their chunk. 0 where the model has none.
+      type: int
+      sample: 0
+    global_head_dim:
+      description: Elements of a head in layers that attend to everything, where it differs. 0 where the model has none.
+      type: int
+      sample: 0
+    num_global_key_value_heads:
+      description: Key and value heads of these layers, where they differ. 0 where the model has none.
+      type: int
+      sample: 0
+    num_experts:
+      description: Routed experts of a layer. 0 where the model has none.
+      type: int
+      sample: 0
+    num_experts_per_tok:
+      description: Routed experts that each token passes. 0 where the model has none.
+      type: int
+      sample: 0
+    moe_intermediate_size:
+      description: Elements inside one routed expert. 0 where the model has none.
+      type: int
+      sample: 0
+    shared_expert_intermediate_size:
+      description: Elements inside all shared experts. 0 where the model has none.
+      type: int
+      sample: 0
+    moe_latent_size:
+      description: Elements that routed experts read and write, where that is not the hidden state. 0 where the model has none.
+      type: int
+      sample: 0
+    q_lora_rank:
+      description: Latent dimension of queries. 0 where the model has none.
+      type: int
+      sample: 0
+    kv_lora_rank:
+      description: Latent dimension of keys and values. 0 where the model has none.
+      type: int
+      sample: 0
+    qk_nope_head_dim:
+      description: Elements of a head without position. 0 where the model has none.
+      type: int
+      sample: 0
+    qk_rope_head_dim:
+      description: Elements of a head with position. 0 where the model has none.
+      type: int
+      sample: 0
+    v_head_dim:
+      description: Elements of a head of values. 0 where the model has none.
+      type: int
+      sample: 0
+    index_n_heads:
+      description: Heads of the indexer of sparse attention. 0 where the model has none.
+      type: int
+      sample: 0
+    index_head_dim:
+      description: Elements of one of these heads. 0 where the model has none.
+      type: int
+      sample: 0
+    linear_num_key_heads:
+      description: Key heads of linear attention. 0 where the model has none.
+      type: int
+      sample: 0
+    linear_num_value_heads:
+      description: Value heads of linear attention. 0 where the model has none.
+      type: int
+      sample: 0
+    linear_key_head_dim:
+      description: Elements of such a key head. 0 where the model has none.
+      type: int
+      sample: 0
+    linear_value_head_dim:
+      description: Elements of such a value head. 0 where the model has none.
+      type: int
+      sample: 0
+    linear_conv_kernel_dim:
+      description: Tokens that its convolution sees. 0 where the model has none.
+      type: int
+      sample: 0
+    mamba_num_heads:
+      description: Heads of Mamba layers. 0 where the model has none.
+      type: int
+      sample: 0
+    mamba_head_dim:
+      description: Elements of such a head. 0 where the model has none.
+      type: int
+      sample: 0
+    mamba_state_size:
+      description: Elements of its state. 0 where the model has none.
+      type: int
+      sample: 0
+    mamba_n_groups:
+      description: Groups of heads that share projections. 0 where the model has none.
+      type: int
+      sample: 0
+    mamba_conv_kernel_dim:
+      description: Tokens that its convolution sees. 0 where the model has none.
+      type: int
+      sample: 0
+    rotary_elements:
+      description: Elements of the tables of positions that every rank keeps. 0 where the model has none.
+      type: int
+      sample: 16777216
+    vision_parameters:
+      description: Parameters of the encoder of pictures. 0 where the model has none.
+      type: int
+      sample: 0
+    draft_layers:
+      description: Layers that draft tokens, loaded for speculative decoding. 0 where the model has none.
+      type: int
+      sample: 0
     supports_pipeline:
       description: Whether the engine can divide the layers into stages.
       type: bool

@@ -53,7 +53,7 @@ OPTIONAL_FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(
 OPTIONAL_COUNTS = tuple(name for name, default in DEFAULTS.items() if is_whole(default))
 """Sizes of parts that not every model has; 0 where it has none."""
 PER_LAYER_WORDS = {"layer_types": LAYER_TYPES, "mlp_types": MLP_TYPES}
-PER_LAYER_COUNTS = ("layer_intermediate_sizes", "compress_ratios")
+PER_LAYER_COUNTS = ("layer_intermediate_sizes",)
 WORDS = {"model_type": "", "provenance": "config.json"}
 
 NEEDED_BY = {
@@ -203,7 +203,7 @@ def _per_layer(reader: Reader, layers: int | None) -> dict[str, Any]:
         if len(found[name]) < len(values):
             reader.wrong(name, values, "whole numbers")
     for name, values in found.items():
-        if values and len(values) != layers and name != "compress_ratios":
+        if values and len(values) != layers:
             reader.wrong(name, len(values), f"an item for each of {layers} layers")
     return found
 
