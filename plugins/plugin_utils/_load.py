@@ -71,7 +71,9 @@ def benchmark_load(
     findings = Findings()
     given = {word: value for word, value in wishes.items() if value not in (None, "", 0, "0")}
     asked = Reader(plain(given, "benchmark", findings), "benchmark", findings, WISHES)
-    host, unit = _replica(plan, applied, asked.text("replica"))
+    host, applied_unit = _replica(plan, applied, asked.text("replica"))
+    # Ansible's own mappings cannot be copied
+    unit = plain(applied_unit, "unit", findings)
     workload = _workload(models, unit["model"])
     concurrency = asked.integer("concurrency") or _share(workload, plan, unit["model"])
     longest = unit["config"].get("max_model_len") or math.inf
@@ -80,7 +82,7 @@ def benchmark_load(
     load = Load(
         replica=unit["name"],
         host=host,
-        unit=dict(unit),
+        unit=unit,
         concurrency=concurrency,
         prompt_tokens=prompt,
         output_tokens=output,

@@ -96,6 +96,31 @@ def test_what_cannot_be_driven_is_refused_with_what_would_help(wishes, change, w
         choose(wishes, change=change)
 
 
+class Lazy(dict):
+    """A mapping as Ansible hands them over: it can be read, and not be made."""
+
+    def __init__(self, *content):
+        assert not content, "Direct construction of lazy containers is not supported."
+
+    @classmethod
+    def of(cls, value):
+        made = cls()
+        made.update({key: cls.of(item) if isinstance(item, dict) else item for key, item in value.items()})
+        return made
+
+
+def test_ansibles_own_mappings_are_read():
+    def wrap(state):
+        for host in state:
+            state[host] = Lazy.of(state[host])
+            units = state[host]["roles"].get("serve", {}).get("options", {}).get("serve_units", [])
+            units[:] = [Lazy.of(unit) for unit in units]
+
+    load = choose(change=wrap).as_dict()
+    assert type(load["unit"]) is dict
+    assert type(load["unit"]["config"]) is dict
+
+
 def test_the_load_is_what_the_role_asks_for():
     path = examples.REPOSITORY / "roles/benchmark/meta/argument_specs.yml"
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
