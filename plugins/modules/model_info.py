@@ -16,8 +16,8 @@ description:
   - Works on a directory of the machine that it runs on (a host, or the controller by delegation), or without any file
     from a built-in catalogue of widely used models.
   - With O(hash) it also computes the identity of the content, which is the same for the same bytes on any machine.
-  - Knows the widely used architectures, dense, mixtures of experts and hybrids, from Llama, Mistral, Qwen, Gemma, Phi and
-    OLMo to DeepSeek, GLM, Kimi, MiniMax, gpt-oss and Nemotron. Others are refused by name, with the fields to give.
+  - Knows the widely used architectures, dense, mixtures of experts and hybrids, from Llama, Mistral, Qwen, Gemma,
+    Phi and OLMo to DeepSeek, GLM, Kimi, MiniMax, gpt-oss and Nemotron. Others are refused by name, with the fields to give.
 options:
   path:
     description: Directory of a model in the Hugging Face layout.
@@ -145,8 +145,8 @@ shape:
       sample: bfloat16
     quantization:
       description:
-        - How weights are stored, whatever the checkpoint calls it. V(fp8), V(int8), V(int4), V(mxfp4), V(mxfp8), V(nvfp4),
-          V(nf4), the blocks of GGUF, the engine's word for another method, or null.
+        - How weights are stored, whatever the checkpoint calls it. V(fp8), V(int8), V(int4), V(mxfp4), V(mxfp8),
+          V(nvfp4), V(nf4), the blocks of GGUF, the engine's word for another method, or null.
       type: str
     quantization_granularity:
       description: What a scale covers, V(tensor), V(channel), V(block) or V(group).
@@ -181,7 +181,7 @@ shape:
       type: int
       sample: 16060522496
     attention:
-      description: What attending layers keep of a token, keys and values of heads (V(gqa)) or one latent vector (V(mla)).
+      description: What layers keep of a token, keys and values of heads (V(gqa)) or one latent vector (V(mla)).
       type: str
       sample: gqa
     layer_types:
@@ -234,7 +234,7 @@ shape:
       type: int
       sample: 0
     moe_latent_size:
-      description: Elements that routed experts read and write, where that is not the hidden state. 0 where the model has none.
+      description: Elements that routed experts read and write. 0 where that is the hidden state.
       type: int
       sample: 0
     q_lora_rank:
