@@ -17,7 +17,8 @@ description:
     from a built-in catalogue of widely used models.
   - With O(hash) it also computes the identity of the content, which is the same for the same bytes on any machine.
   - Knows the widely used architectures, dense, mixtures of experts and hybrids, from Llama, Mistral, Qwen, Gemma,
-    Phi and OLMo to DeepSeek, GLM, Kimi, MiniMax, gpt-oss and Nemotron. Others are refused by name, with the fields to give.
+    Phi and OLMo to DeepSeek, GLM, Kimi, MiniMax, gpt-oss and Nemotron. Others are refused by name, with the fields to
+    give.
 options:
   path:
     description: Directory of a model in the Hugging Face layout.

@@ -31,13 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
     named = {half: getattr(options, half) for half in HALVES if getattr(options, half)}
     files = named or {half: str(DATA / HALVES[half][1]) for half in HALVES}
     figures: dict[str, object] = {}
+    report: list[str] = []
     for half, path in files.items():
         judge = importlib.import_module(f"{PACKAGE}.{HALVES[half][0]}")
         lines, found = judge.judge(pathlib.Path(path), pathlib.Path(options.models))
-        print("\n".join(lines), end="\n\n")
+        report += [*lines, ""]
         figures |= found
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    print("\n".join(report))
     return 0
 
 
