@@ -10,6 +10,7 @@ breaks; ``accept`` fails with them. Every test that makes a plan hands it here.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections import Counter
@@ -169,13 +170,16 @@ def _ranks(plan: Plan) -> Iterator[str]:
             continue
         tensor = unit["config"]["tensor_parallel_size"]
         pipeline = unit["config"]["pipeline_parallel_size"]
-        wanted = [(rank, rank % tensor, rank // tensor) for rank in range(tensor * pipeline)]
-        if [(rank["rank"], rank["tp_rank"], rank["pp_rank"]) for rank in replica["ranks"]] != wanted:
-            yield f"{replica['name']}: its ranks are not those of {tensor} x {pipeline}"
+        data = unit["config"].get("data_parallel_size", 1)
+        places = itertools.product(range(data), range(pipeline), range(tensor))
+        wanted = [(rank, *place) for rank, place in enumerate(places)]
+        words = ("rank", "dp_rank", "pp_rank", "tp_rank")
+        if [tuple(rank[word] for word in words) for rank in replica["ranks"]] != wanted:
+            yield f"{replica['name']}: its ranks are not those of {data} x {pipeline} x {tensor}"
         if {rank["host"] for rank in replica["ranks"]} != {replica["head"]}:
             yield f"{replica['name']} spans hosts"
-        if replica["executor"] != ("uni" if tensor * pipeline == 1 else "mp"):
-            yield f"{replica['name']}: executor {replica['executor']} for {tensor * pipeline} ranks"
+        if replica["executor"] != ("uni" if len(wanted) == 1 else "mp"):
+            yield f"{replica['name']}: executor {replica['executor']} for {len(wanted)} ranks"
 
 
 def _ports(plan: Plan) -> Iterator[str]:

@@ -16,9 +16,9 @@ from typing import Any
 from ._findings import Findings
 from ._fleet import Fleet
 from ._measured import Measured, UnreadableError, read_measured
-from ._memory import Layout
 from ._reading import Reader, is_whole
 from ._text import natural_key
+from ._weights import Layout, layout_of
 
 ROLES = ("gpu_host", "engine", "model_store", "serve", "gateway")
 """The roles whose options come from the plan, in the order in which they run."""
@@ -50,8 +50,7 @@ class AppliedReplica:
 
     @property
     def layout(self) -> Layout:
-        config = self.unit["config"]
-        return Layout(config.get("tensor_parallel_size") or 1, config.get("pipeline_parallel_size") or 1)
+        return layout_of(self.unit["config"])
 
     @property
     def index(self) -> int:

@@ -115,9 +115,9 @@ def fit(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_l
 
 
 def requests_held(model: Model, shape: ModelShape, memory: ReplicaMemory, max_model_len: int, blocks: int) -> int:
-    """Requests that so many KV blocks hold at once; never more than the scheduler takes."""
+    """Requests that a replica holds at once with so many KV blocks a rank; never more than its schedulers take."""
     each = memory.cache.request_blocks(request_tokens(model, max_model_len))
-    return min(blocks // max(1, each), memory.batch.sequences)
+    return memory.layout.data_parallel_size * min(blocks // max(1, each), memory.batch.sequences)
 
 
 def request_tokens(model: Model, max_model_len: int) -> int:

@@ -22,11 +22,12 @@ from ._findings import Finding
 from ._fleet import UNREACHABLE, Host
 from ._interval import Interval
 from ._layout import model_tier
-from ._memory import Layout, RankMemory
+from ._memory import RankMemory
 from ._share import Bill, build, digest
 from ._steps import Placed, Transition, compare, steps, transition, waves
 from ._text import natural_key, rounded_gib
 from ._units import executor, unit
+from ._weights import layout_of
 from ._wishes import Model
 
 SCHEMA = 1
@@ -183,7 +184,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
     return {
         "accelerator": fits[0].kind.accelerator if fits else None,
         "capacity": _capacity(draft, model, fits),
-        "data_parallel_size": 1 if layout else None,
+        "data_parallel_size": layout.data_parallel_size if layout else None,
         "default": model is draft.default_model,
         "device_key": fits[0].kind.key if fits else None,
         "distributed_executor_backend": executor(layout) if layout else None,
@@ -238,8 +239,8 @@ def _fits_in_use(draft: Draft, model: Model) -> list[Fit]:
 
 def _memory(fit: Fit, stage: RankMemory) -> dict[str, Any]:
     """Where the memory of one stage's ranks goes; they are all alike."""
-    tensor = fit.layout.tensor_parallel_size
-    first = stage.stage * tensor
+    alike = fit.layout.tensor_parallel_size * fit.layout.data_parallel_size
+    first = stage.stage * alike
     return {
         "activation_gib": rounded_gib(stage.activation.likely),
         "block_size": fit.memory.block_tokens,
@@ -253,18 +254,18 @@ def _memory(fit: Fit, stage: RankMemory) -> dict[str, Any]:
         "likely_kv_tokens": fit.memory.cache.tokens(fit.memory.likely_blocks),
         "margin_gib": rounded_gib(stage.margin),
         "outside_gib": rounded_gib(stage.outside),
-        "rank": str(first) if tensor == 1 else f"{first}-{first + tensor - 1}",
+        "rank": str(first) if alike == 1 else f"{first}-{first + alike - 1}",
         "weights_gib": rounded_gib(stage.weights),
     }
 
 
 def _replica(draft: Draft, name: str, placed: Placed, held: bool) -> dict[str, Any]:
-    config = placed.unit["config"]
-    tensor, pipeline = config.get("tensor_parallel_size", 1), config.get("pipeline_parallel_size", 1)
+    layout = layout_of(placed.unit["config"])
+    tensor, pipeline = layout.tensor_parallel_size, layout.pipeline_parallel_size
     indexes = _indexes(draft, placed.host)
     return {
         "address": placed.unit["address"],
-        "executor": executor(Layout(tensor, pipeline)),
+        "executor": executor(layout),
         "head": placed.host,
         "held": held,
         "index": int(name.rpartition("-")[2]),
@@ -276,7 +277,8 @@ def _replica(draft: Draft, name: str, placed: Placed, held: bool) -> dict[str, A
                 "device": device,
                 "device_index": indexes.get(device),
                 "host": placed.host,
-                "pp_rank": rank // tensor,
+                "dp_rank": rank // (tensor * pipeline),
+                "pp_rank": rank // tensor % pipeline,
                 "rank": rank,
                 "tp_rank": rank % tensor,
             }

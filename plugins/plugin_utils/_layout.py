@@ -17,7 +17,7 @@ from ._devices import CPU, Kind
 from ._findings import Findings
 from ._fleet import Fleet
 from ._memory import Layout, as_served
-from ._parallelism import layouts, tensor_sizes, why_not_pipeline, why_not_tensor
+from ._parallelism import layouts, tensor_sizes, why_not_data, why_not_pipeline, why_not_tensor
 from ._placement import Space
 from ._remedies import MULTI_HOST, refuse_size
 from ._search import AppliedLayouts, RunnerUp, alike, kept, ranked, runners_up
@@ -89,7 +89,22 @@ def check_wished_layout(model: Model, shape: ModelShape, fleet: Fleet, findings:
             "pipeline_parallel_too_large", model.name, obstacle, "lower pipeline_parallel_size, or set it to auto"
         )
         return False
+    obstacle = why_not_data(model, shape, _wished(model))
+    if obstacle:
+        allowed = ["or say engine_args: {enable_expert_parallel: true}"] if shape.num_experts else []
+        findings.refuse(
+            "data_parallel_not_possible",
+            model.name,
+            obstacle,
+            "leave data_parallel_size out and use replica_count: the gateway spreads the requests over replicas",
+            *allowed,
+        )
+        return False
     return True
+
+
+def _wished(model: Model) -> Layout:
+    return Layout(model.tensor_parallel_size or 1, model.pipeline_parallel_size or 1, model.data_parallel_size or 1)
 
 
 def _pipeline_instead(shape: ModelShape, ranks: int | None) -> list[str]:
@@ -215,7 +230,7 @@ def _refuse_world(model: Model, shape: ModelShape, fleet: Fleet, findings: Findi
     most, host = max((len(host.devices), host.name) for host in fleet.planned("gpu_nodes"))
     sliced = ", and MIG slices cannot work together" if any(kind.sliced for kind in fleet.kinds.values()) else ""
     only_cpu = all(kind.accelerator == CPU for kind in fleet.kinds.values())
-    wish = Layout(model.tensor_parallel_size or 1, model.pipeline_parallel_size or 1)
+    wish = _wished(model)
     findings.refuse(
         "cpu_ranks" if only_cpu else "not_enough_devices",
         model.name,

@@ -154,7 +154,7 @@ def replica_memory(model: Model, shape: ModelShape, kind: Kind, layout: Layout, 
     Raises ShardingError where the weights cannot be divided by the layout's tensor parallel size.
     """
     on_cpu = kind.accelerator == CPU
-    held = PLAIN if on_cpu else holding(model.engine_args, kind.compute_capability, layout.tensor_parallel_size)
+    held = PLAIN if on_cpu else holding(model.engine_args, kind.compute_capability, layout)
     weights = stage_weights(shape, layout, held)
     batch = scheduler_batch(model, kind, layout, max_model_len)
     cache = cache_layout(
@@ -170,7 +170,7 @@ def replica_memory(model: Model, shape: ModelShape, kind: Kind, layout: Layout, 
         for stage, total in enumerate(weights)
     )
     behaves = engine(model.engine_version)
-    outside = 0 if on_cpu else outside_bytes(shape, kind.key, ranks_linked(model, layout), batch, behaves)
+    outside = 0 if on_cpu else outside_bytes(shape, kind.key, layout.world, batch, behaves)
     return ReplicaMemory(kind, layout, stages, batch, cache, outside)
 
 
@@ -192,7 +192,7 @@ def _gpu_stage(
     ranks = layout.tensor_parallel_size
     eager = model.engine_args.get("enforce_eager") is True
     trial = peak(shape, ranks, batch, max_model_len, behaves, samples=last)
-    activation = together([trial, *beside_peak(kind.key, ranks_linked(model, layout), behaves)])
+    activation = together([trial, *beside_peak(kind.key, layout.world, behaves)])
     captured = graphs(batch, eager, behaves)
     error = QUANTIZED_ERROR if shape.quantization else WEIGHTS_ERROR
     loaded = Interval(weights * (1 - error), weights, weights * (1 + error))
@@ -207,12 +207,6 @@ def _gpu_stage(
         outside=kind.memory_bytes - asked,
         block_bytes=block_bytes,
     )
-
-
-def ranks_linked(model: Model, layout: Layout) -> int:
-    """Ranks that exchange data: of one replica, times the replicas of a mixture of experts inside one engine."""
-    copies = model.engine_args.get("data_parallel_size")
-    return layout.world * (copies if isinstance(copies, int) and copies > 1 else 1)
 
 
 def together(terms: Iterable[Interval]) -> Interval:

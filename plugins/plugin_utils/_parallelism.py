@@ -10,7 +10,7 @@ layers divide by it; a pipeline has at most one stage a layer, and the model mus
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from ..module_utils._model import ModelShape, ShardingError
@@ -42,21 +42,43 @@ def why_not_pipeline(shape: ModelShape, pipeline_parallel_size: int) -> str | No
     return None
 
 
+def why_not_data(model: Model, shape: ModelShape, layout: Layout) -> str | None:
+    """Why an engine cannot have so many copies of the model's attention; None where it can.
+
+    Copies pay where routed experts are spread over all of them. A copy of a whole model is a replica, which the front
+    door knows.
+    """
+    if layout.data_parallel_size == 1:
+        return None
+    size = f"data_parallel_size {layout.data_parallel_size}"
+    if not shape.num_experts:
+        return f"{size} is for routed experts, and it has none"
+    if model.engine_args.get("enable_expert_parallel") is not True:
+        return f"{size} spreads routed experts, which engine_args do not allow"
+    if layout.pipeline_parallel_size > 1:
+        return f"{size} does not go together with pipeline_parallel_size {layout.pipeline_parallel_size}"
+    return None
+
+
 def tensor_sizes(shape: ModelShape, most: int) -> list[int]:
     """The legal tensor parallel sizes up to ``most``."""
     return [size for size in range(1, most + 1) if why_not_tensor(shape, size) is None]
 
 
 def layouts(model: Model, shape: ModelShape, devices: int) -> Iterator[Layout]:
-    """The legal layouts of at most ``devices`` ranks that the wishes leave open, tensor parallel ones first.
-
-    Stages inside a host are for models whose heads do not divide as far as the devices go: within one host tensor
-    parallelism answers sooner.
-    """
-    fixed_tensor, fixed_pipeline = model.tensor_parallel_size, model.pipeline_parallel_size
-    for pipeline in [fixed_pipeline] if fixed_pipeline else range(1, devices + 1):
+    """The legal layouts of at most ``devices`` ranks that the wishes leave open."""
+    for pipeline in _open(model.pipeline_parallel_size, devices):
         if why_not_pipeline(shape, pipeline):
             continue
-        for tensor in [fixed_tensor] if fixed_tensor else tensor_sizes(shape, devices // pipeline):
-            if tensor * pipeline <= devices and why_not_tensor(shape, tensor) is None:
-                yield Layout(tensor, pipeline)
+        for tensor in _open(model.tensor_parallel_size, devices // pipeline):
+            if why_not_tensor(shape, tensor):
+                continue
+            for data in _open(model.data_parallel_size, devices // (pipeline * tensor)):
+                layout = Layout(tensor, pipeline, data)
+                if layout.world <= devices and why_not_data(model, shape, layout) is None:
+                    yield layout
+
+
+def _open(wished: int | None, most: int) -> Iterable[int]:
+    """The sizes to try: the wished one, or all that there is room for."""
+    return [wished] if wished else range(1, most + 1)

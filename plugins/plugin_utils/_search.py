@@ -76,7 +76,7 @@ class RunnerUp:
         fit, score = self.candidate.fit, self.candidate.score
         return {
             "behind": self.behind,
-            "data_parallel_size": 1,
+            "data_parallel_size": fit.layout.data_parallel_size,
             "device_key": fit.kind.key,
             "devices": score.devices,
             "fits_requests": fit.requests,

@@ -26,6 +26,7 @@ PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - looked for, n
 OWNED_ARGUMENTS = {
     "compilation_config",
     "config",
+    "data_parallel_size",
     "distributed_executor_backend",
     "dtype",
     "gpu_memory_utilization",
@@ -91,12 +92,10 @@ def _address(unit: Unit) -> Iterator[str]:
 
 
 def _devices(unit: Unit) -> Iterator[str]:
-    config = unit["config"]
-    sizes = [config.get(word) or 1 for word in ("tensor_parallel_size", "pipeline_parallel_size")]
-    ranks = sizes[0] * sizes[1]
-    if len(unit["devices"]) != ranks:
+    layout = layout_of(unit["config"])
+    if len(unit["devices"]) != layout.world:
         yield (
-            f"{unit['name']}: tensor_parallel_size {sizes[0]} x pipeline_parallel_size {sizes[1]} makes {ranks} ranks, "
+            f"{unit['name']}: {layout} makes {layout.world} ranks, "
             f"and {len(unit['devices'])} devices are given: give one a rank."
         )
     if unit["accelerator"] == "cpu" and not unit.get("cpu_kv_gib"):

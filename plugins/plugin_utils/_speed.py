@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,7 @@ from ._batching import Pace, Request, Server, at_concurrency
 from ._interval import Interval
 from ._memory import ReplicaMemory, kv_item_bytes
 from ._roofline import rates_of, work_of
-from ._weights import holding
+from ._weights import Layout, holding
 from ._wishes import Model
 
 SPREAD = 2.0
@@ -96,16 +97,19 @@ def speed_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: i
     if prompt is None or output is None or server is None or model.engine_args.get("enforce_eager") is True:
         return None
     concurrency = min(requests, workload.concurrent_requests or requests)
-    pace = _pace(server, Request(prompt, output), concurrency)
-    return _stated(pace, prompt, output, concurrency, _spread(shape, memory))
+    pace = _pace(server, Request(prompt, output), math.ceil(concurrency / memory.layout.data_parallel_size))
+    return _stated(pace, Request(prompt, output), concurrency, memory.layout, _spread(shape, memory))
 
 
 def server_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: int) -> Server | None:
-    """One replica as its scheduler sees it; None on a device of unknown speed, and where nothing fits."""
+    """One replica as its scheduler sees it, or one of the copies of a data parallel one.
+
+    None on a device of unknown speed, and where nothing fits.
+    """
     rates, layout = rates_of(memory.kind), memory.layout
     if rates is None or requests < 1:
         return None
-    held = holding(model.engine_args, memory.kind.compute_capability, layout.tensor_parallel_size)
+    held = holding(model.engine_args, memory.kind.compute_capability, layout)
     work = work_of(
         shape,
         layout.tensor_parallel_size,
@@ -113,7 +117,7 @@ def server_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: 
         expert_parallel_size=held.expert_parallel_size,
         kv_item_bytes=kv_item_bytes(model, shape),
     )
-    return Server(work, rates, sequences=requests, batch_tokens=memory.batch.tokens)
+    return Server(work, rates, sequences=requests // layout.data_parallel_size, batch_tokens=memory.batch.tokens)
 
 
 @lru_cache(maxsize=4096)
@@ -121,14 +125,16 @@ def _pace(server: Server, request: Request, concurrency: int) -> Pace:
     return at_concurrency(server, request, concurrency)
 
 
-def _stated(pace: Pace, prompt_tokens: int, output_tokens: int, concurrency: int, spread: float) -> Speed:
+def _stated(pace: Pace, request: Request, concurrency: int, layout: Layout, spread: float) -> Speed:
+    copies = layout.data_parallel_size
+    rate = pace.requests_per_second * copies
     return Speed(
         concurrency=concurrency,
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        requests_per_second=Interval.within(pace.requests_per_second, spread),
-        output_tokens_per_second=Interval.within(pace.requests_per_second * output_tokens, spread),
-        prefill_tokens_per_second=Interval.within(pace.prefill_tokens_per_second, spread),
+        prompt_tokens=int(request.prompt_tokens),
+        output_tokens=int(request.output_tokens),
+        requests_per_second=Interval.within(rate, spread),
+        output_tokens_per_second=Interval.within(rate * request.output_tokens, spread),
+        prefill_tokens_per_second=Interval.within(pace.prefill_tokens_per_second * copies, spread),
         ttft_ms=Interval.within(pace.ttft * MILLI, spread),
         itl_ms=Interval.within(pace.itl * MILLI, spread),
         decode_step_ms=Interval.within(pace.decode * MILLI, spread),
@@ -138,7 +144,7 @@ def _stated(pace: Pace, prompt_tokens: int, output_tokens: int, concurrency: int
 def _spread(shape: ModelShape, memory: ReplicaMemory) -> float:
     known = (
         memory.kind.key in KNOWN_DEVICES
-        and memory.layout.pipeline_parallel_size == 1
+        and memory.layout.pipeline_parallel_size == memory.layout.data_parallel_size == 1
         and not THIN_LAYERS & set(shape.layer_types)
     )
     return SPREAD if known else THIN_SPREAD

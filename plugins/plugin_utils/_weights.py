@@ -38,20 +38,31 @@ LORA_RANK, LORA_COUNT = 16, 1
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How one replica is cut: tensor parallel inside each stage, stages of layers one after another."""
+    """How one replica is cut: tensor parallel inside each stage, stages of layers one after another.
+
+    With data parallelism an engine has so many copies of everything but its routed experts, which are spread over all
+    ranks; each copy has a KV cache and a scheduler of its own.
+    """
 
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
 
     @property
     def world(self) -> int:
         """Ranks, and so devices, of one replica."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
 
     def __str__(self) -> str:
-        return (
-            f"tensor_parallel_size {self.tensor_parallel_size} x pipeline_parallel_size {self.pipeline_parallel_size}"
-        )
+        stages = f"pipeline_parallel_size {self.pipeline_parallel_size}"
+        copies = f" x data_parallel_size {self.data_parallel_size}" if self.data_parallel_size > 1 else ""
+        return f"tensor_parallel_size {self.tensor_parallel_size} x {stages}{copies}"
+
+
+def layout_of(config: Mapping[str, Any]) -> Layout:
+    """The layout that a unit's settings name."""
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    return Layout(*(config.get(size) or 1 for size in sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +86,10 @@ PLAIN = Holding()
 """The checkpoint's own bytes, divided."""
 
 
-def holding(arguments: Mapping[str, Any], capability: tuple[int, ...], ranks: int) -> Holding:
-    """How GPUs of a compute capability hold weights under an engine's arguments; ``ranks``: of one stage."""
+def holding(arguments: Mapping[str, Any], capability: tuple[int, ...], layout: Layout) -> Holding:
+    """How GPUs of a compute capability hold weights under an engine's arguments."""
     lora = arguments.get("enable_lora") is True
-    together = ranks * _whole(arguments.get("data_parallel_size"), 1)
+    together = layout.tensor_parallel_size * layout.data_parallel_size
     return Holding(
         expert_parallel_size=together if arguments.get("enable_expert_parallel") is True else 1,
         tiles=HOPPER_TILES if capability == HOPPER else EXPERT_TILES,

@@ -108,6 +108,7 @@ class Model:
     replica_count: int | None = None
     tensor_parallel_size: int | None = None
     pipeline_parallel_size: int | None = None
+    data_parallel_size: int | None = None
     distributed_executor_backend: str = "auto"
     gpu_memory_utilization: float | None = None
     max_num_seqs: int | None = None
@@ -147,13 +148,6 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
         return None
     name = _name(reader, findings)
     source = _source(reader, settings, findings)
-    if reader.integer("data_parallel_size", 1) != 1:
-        findings.refuse(
-            "not_yet",
-            reader.at("data_parallel_size"),
-            "data parallelism inside one engine is for mixture-of-experts models and not yet available",
-            "use replica_count: the gateway spreads the requests over replicas",
-        )
     workload = Reader(reader.mapping("workload"), reader.at("workload"), findings, WORKLOAD_OPTIONS)
     model = Model(
         name=name or "",
@@ -171,6 +165,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
         replica_count=reader.integer_or_auto("replica_count"),
         tensor_parallel_size=reader.integer_or_auto("tensor_parallel_size", most=MOST_RANKS),
         pipeline_parallel_size=reader.integer_or_auto("pipeline_parallel_size", most=MOST_RANKS),
+        data_parallel_size=reader.integer_or_auto("data_parallel_size", most=MOST_RANKS),
         distributed_executor_backend=_executor(reader, findings),
         gpu_memory_utilization=reader.number("gpu_memory_utilization", most=1.0),
         max_num_seqs=reader.integer("max_num_seqs"),

@@ -27,7 +27,6 @@ if __name__ == "__main__":
 from ansible_collections.gpufleet.serving.plugins.plugin_utils import _activation, _engine_behaviour
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._engine_behaviour import engine
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._interval import Interval
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import ranks_linked
 from ansible_collections.gpufleet.serving.tests.accuracy import startup
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def overhead_gib(case: Case, prediction: Prediction) -> float | None:
 
 def beside(case: Case, constants: Constants) -> dict[str, float]:
     """The terms beside the peak that apply to a case, by the name of their constant."""
-    behaves, ranks = engine(case.model.engine_version), ranks_linked(case.model, case.layout)
+    behaves, ranks = engine(case.model.engine_version), case.layout.world
     found = {"first_base" if behaves.first_generation else "base": 0.0}
     key = case.kind.key if case.kind else ""
     if ranks > 1:

@@ -219,7 +219,7 @@ def _layout(row: Mapping[str, Any]) -> Layout:
         tensor = 1
     if tensor is None:
         raise Unpredictable("states neither tp nor gpu_count")
-    return Layout(tensor, pipeline)
+    return Layout(tensor, pipeline, data)
 
 
 def _kind(row: Mapping[str, Any]) -> Kind | None:
@@ -290,9 +290,6 @@ def _model(row: Mapping[str, Any], shape: ModelShape) -> Model:
     block = _count(row.get("block_size"))
     if block:
         arguments["block_size"] = block
-    data = _count(row.get("dp"))
-    if data:
-        arguments["data_parallel_size"] = data
     version = _version(row, shape)
     return Model(
         name="row",

@@ -103,20 +103,24 @@ def test_quantised_latent_projections_are_kept_in_16_bits_as_well():
 
 
 HOLDINGS = {
-    "nothing said": ({}, (8, 0), GPU),
-    "Hopper": ({}, (9, 0), HOPPER),
-    "whole experts": ({"enable_expert_parallel": True}, (8, 0), dataclasses.replace(GPU, expert_parallel_size=4)),
-    "whole experts over replicas": (
-        {"enable_expert_parallel": True, "data_parallel_size": 2}, (8, 0),
+    "nothing said": ({}, (8, 0), Layout(4), GPU),
+    "Hopper": ({}, (9, 0), Layout(4), HOPPER),
+    "whole experts": (
+        {"enable_expert_parallel": True}, (8, 0), Layout(4), dataclasses.replace(GPU, expert_parallel_size=4),
+    ),
+    "whole experts over copies": (
+        {"enable_expert_parallel": True}, (8, 0), Layout(4, data_parallel_size=2),
         dataclasses.replace(GPU, expert_parallel_size=8),
     ),
-    "adapters": ({"enable_lora": True, "max_loras": 4}, (8, 0), dataclasses.replace(GPU, lora_rank=16, lora_count=4)),
-    "drafts": ({"speculative_config": '{"method": "mtp"}'}, (8, 0), dataclasses.replace(GPU, drafts=True)),
-    "drafts of another model": ({"speculative_config": {"method": "eagle3"}}, (8, 0), GPU),
-    "no JSON": ({"speculative_config": "mtp"}, (8, 0), GPU),
+    "adapters": (
+        {"enable_lora": True, "max_loras": 4}, (8, 0), Layout(4), dataclasses.replace(GPU, lora_rank=16, lora_count=4),
+    ),
+    "drafts": ({"speculative_config": '{"method": "mtp"}'}, (8, 0), Layout(4), dataclasses.replace(GPU, drafts=True)),
+    "drafts of another model": ({"speculative_config": {"method": "eagle3"}}, (8, 0), Layout(4), GPU),
+    "no JSON": ({"speculative_config": "mtp"}, (8, 0), Layout(4), GPU),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "capability", "expected"), HOLDINGS.values(), ids=HOLDINGS)
-def test_how_ranks_hold_weights(arguments, capability, expected):
-    assert holding(arguments, capability, 4) == expected
+@pytest.mark.parametrize(("arguments", "capability", "layout", "expected"), HOLDINGS.values(), ids=HOLDINGS)
+def test_how_ranks_hold_weights(arguments, capability, layout, expected):
+    assert holding(arguments, capability, layout) == expected
