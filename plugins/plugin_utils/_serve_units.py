@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ._owned import is_secret
+from ._weights import layout_of
 
 Unit = Mapping[str, Any]
 

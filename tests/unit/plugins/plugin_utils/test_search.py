@@ -15,6 +15,7 @@ from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets
     gpu_host,
     model,
     planned,
+    refusals,
     shape,
 )
 
@@ -125,3 +126,60 @@ def test_the_reason_names_the_goal(wishes, words):
 
 def test_the_only_layout_is_called_so():
     assert "the only layout that fits" in entry({"gpu1": gpu_host(1, count=1)})["reason"]
+
+
+MIXTURE = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "num_hidden_layers": 48,
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "decoder_sparse_step": 1,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "torch_dtype": "bfloat16",
+    "tie_word_embeddings": False,
+}
+SPREAD = {"engine_args": {"enable_expert_parallel": True}}
+
+
+def test_copies_of_attention_are_tried_where_experts_are_spread():
+    found = entry({"gpu1": gpu_host(1)}, MIXTURE, data_parallel_size=2, tensor_parallel_size=2, **SPREAD)
+    alone = entry({"gpu1": gpu_host(1)}, MIXTURE, tensor_parallel_size=4, **SPREAD)
+    assert (found["data_parallel_size"], found["tensor_parallel_size"]) == (2, 2)
+    assert found["memory"][0]["rank"] == "0-3"
+    assert found["memory"][0]["weights_gib"] < 2 * alone["memory"][0]["weights_gib"]
+    assert found["fits_requests"] % 2 == 0
+
+
+def test_of_several_layouts_that_do_copies_are_one():
+    """Without a wish, copies are among the layouts that the search compares."""
+    wishes = {"workload": LENGTHS | {"concurrent_requests": 3000}, "replica_count": 1, **SPREAD}
+    found = entry({"gpu1": gpu_host(1)}, MIXTURE, **wishes)
+    sizes = [found, *found["runners_up"]]
+    assert any(layout["data_parallel_size"] > 1 for layout in sizes)
+
+
+@pytest.mark.parametrize(
+    ("config", "wishes", "words"),
+    [
+        (SMALL, {}, "is for routed experts, and it has none"),
+        (MIXTURE, {}, "spreads routed experts, which engine_args do not allow"),
+        (MIXTURE, SPREAD | {"pipeline_parallel_size": 2}, "does not go together with pipeline_parallel_size 2"),
+    ],
+)
+def test_copies_that_would_not_pay_are_refused_with_the_other_way(config, wishes, words):
+    inputs = {
+        "models": [model("it", max_model_len=8192, data_parallel_size=2, **wishes)],
+        "hosts": {"gpu1": gpu_host(1)},
+        "shapes": {"it": shape(config)},
+        "settings": PUBLIC,
+    }
+    refusal = refusals(**inputs)["data_parallel_not_possible"]
+    assert words in refusal["reason"]
+    assert "replica_count" in refusal["remedies"][0]
