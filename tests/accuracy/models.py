@@ -104,7 +104,7 @@ def _architecture(row: Mapping[str, Any], configs: Mapping[str, Any]) -> ModelSh
         try:
             found = _named(name, configs)
         except (ModelError, TypeError, ValueError, KeyError, AttributeError) as error:
-            problem = f"{name}: {str(error).partition('. ')[0]}"
+            problem = f"{name}: {re.split(', only|[.] ', str(error))[0]}"
             continue
         if found is not None:
             return _exactly(str(model), found)

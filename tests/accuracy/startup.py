@@ -144,7 +144,6 @@ def prepare(row: Mapping[str, Any], configs: Mapping[str, Any]) -> Case:
     layout = _layout(row)
     kind = _kind(row)
     length = _count(row.get("max_model_len")) or shape.max_position_embeddings
-    excluded = row.get("exclude_from")
     return Case(
         row=row,
         shape=shape,
@@ -152,10 +151,14 @@ def prepare(row: Mapping[str, Any], configs: Mapping[str, Any]) -> Case:
         kind=kind,
         layout=layout,
         max_model_len=length,
-        excluded=frozenset(item for item in excluded if isinstance(item, str))
-        if isinstance(excluded, list)
-        else frozenset(),
+        excluded=_excluded(row),
     )
+
+
+def _excluded(row: Mapping[str, Any]) -> frozenset[str]:
+    """The figures that a row is not fit for."""
+    told = row.get("exclude_from")
+    return frozenset(item for item in told if isinstance(item, str)) if isinstance(told, list) else frozenset()
 
 
 def predict(case: Case) -> Prediction:
@@ -211,11 +214,12 @@ def _scaled(interval: Interval, factor: float) -> Interval:
 
 
 def _layout(row: Mapping[str, Any]) -> Layout:
+    """How a row is cut. A row of which only the weights count, and that tells no ranks, speaks of one device."""
     tensor, devices = _count(row.get("tp")), _count(row.get("gpu_count"))
     pipeline, data = _count(row.get("pp")) or 1, _count(row.get("dp")) or 1
     if tensor is None and devices is not None:
         tensor = max(1, devices // (pipeline * data))
-    if tensor is None and row.get("fits") is None:
+    if tensor is None and "fit" in _excluded(row) and "weights" not in _excluded(row):
         tensor = 1
     if tensor is None:
         raise Unpredictable("states neither tp nor gpu_count")
