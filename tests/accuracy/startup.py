@@ -219,7 +219,8 @@ def _layout(row: Mapping[str, Any]) -> Layout:
     pipeline, data = _count(row.get("pp")) or 1, _count(row.get("dp")) or 1
     if tensor is None and devices is not None:
         tensor = max(1, devices // (pipeline * data))
-    if tensor is None and "fit" in _excluded(row) and "weights" not in _excluded(row):
+    only_weights = row.get("fits") is None or "fit" in _excluded(row)
+    if tensor is None and only_weights and "weights" not in _excluded(row):
         tensor = 1
     if tensor is None:
         raise Unpredictable("states neither tp nor gpu_count")
