@@ -85,12 +85,12 @@ class Constants:
     """
 
     memory: float = 0.85
-    gemm: float = 0.79
+    gemm: float = 0.84
     experts: float = 0.19
     attention: float = 0.48
     link: float = 0.21
-    layer: float = 50e-6
-    sparse_layer: float = 44e-6
+    layer: float = 47e-6
+    sparse_layer: float = 47e-6
     hop: float = 53e-6
     step: float = 1.4e-3
     sequence: float = 50e-6
