@@ -174,7 +174,7 @@ def _driver(subject: Subject) -> Iterator[tuple[str, str, str]]:
     state = subject.facts.text("state", "ok") or "ok"
     driver, version = subject.part("driver"), subject.facts.text("driver_version")
     if state in STATE_REMEDIES:
-        yield BLOCKING, subject.facts.text("state_reason") or f"its GPUs are {state}", STATE_REMEDIES[state]
+        yield BLOCKING, _what_was_seen(subject) or f"its GPUs are {state}", STATE_REMEDIES[state]
         return
     if state == "no_driver":
         yield from _no_driver(subject)
@@ -195,8 +195,13 @@ def _driver(subject: Subject) -> Iterator[tuple[str, str, str]]:
         yield WARNING, "nvidia-persistenced does not run", "enable it: systemctl enable --now nvidia-persistenced"
 
 
+def _what_was_seen(subject: Subject) -> str:
+    """The first sentence of the reason that the host gives; what to do comes in its others."""
+    return (subject.facts.text("state_reason") or "").split(". ")[0].removesuffix(".")
+
+
 def _no_driver(subject: Subject) -> Iterator[tuple[str, str, str]]:
-    reason = subject.facts.text("state_reason") or "no driver works"
+    reason = _what_was_seen(subject) or "no driver works"
     if subject.managed and subject.stack:
         yield NOTE, reason, f"site.yml installs driver {subject.stack.text('driver_version')}"
     else:
