@@ -70,6 +70,7 @@ def problems(plan: Plan) -> list[str]:
         *found,
         *_devices(plan),
         *_existence(plan),
+        *_stacks(plan),
         *_ranks(plan),
         *_ports(plan),
         *_units(plan),
@@ -125,6 +126,19 @@ def _hashes(plan: Plan) -> Iterator[str]:
                 yield f"{host}: {role}_share_id is not the hash of the other options"
             if role not in ROLES or not all(name.startswith(f"{role}_") for name in options):
                 yield f"{host}: the share of {role} has options of another role: {sorted(options)}"
+
+
+def _stacks(plan: Plan) -> Iterator[str]:
+    """A host's driver stack is what its role is given, and everything of a driver is wanted in one version."""
+    for name, host in plan["hosts"].items():
+        shared = plan["shares"].get(name, {}).get("gpu_host", {}).get("gpu_host_stack")
+        if host["state"] == "planned" and shared != host["stack"]:
+            yield f"{name}: its share has another driver stack than the plan"
+        if host["stack"]:
+            wanted = {package["version"] for package in host["stack"]["packages"]}
+            drivers = {version for version in wanted if re.match(r"\d{3}\.", version)}
+            if len(drivers) > (host["stack"]["route"] != "present"):
+                yield f"{name}: a driver in the versions {sorted(drivers)}"
 
 
 def _refused(plan: Plan) -> Iterator[str]:

@@ -135,13 +135,6 @@ def sections(result: Mapping[str, Any]) -> Iterator[Section]:
     )
 
 
-def blocking(result: Mapping[str, Any]) -> str:
-    """The blocking findings in one sentence; empty where there is none."""
-    return "; ".join(
-        f"{finding['host']}: {finding['seen']}" for finding in result["findings"] if finding["severity"] == BLOCKING
-    )
-
-
 def _subject(plan: Mapping[str, Any], name: str, host: Mapping[str, Any]) -> Subject:
     findings = Findings()
     planned = Reader(plan["hosts"][name], name, findings)
