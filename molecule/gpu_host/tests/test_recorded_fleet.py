@@ -53,7 +53,7 @@ def fleet(recordings, host, tmp_path):
             "gpu_host_driver_key_fingerprints": [fingerprint],
             "gpu_host_container_repository": f"file://{REPOSITORY}/container",
             "gpu_host_container_key_fingerprints": [fingerprint],
-            "survey_nvidia_smi_timeout": 2,
+            "survey_nvidia_smi_timeout": 6,
         }
         children = {"gpu_nodes": {"hosts": hosts}, "test_hosts": {"children": {"gpu_nodes": None}}}
         return Fleet(tmp_path / "inventory", children, variables, tmp_path / "secrets")

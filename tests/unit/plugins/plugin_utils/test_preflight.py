@@ -21,7 +21,7 @@ from ansible_collections.gpufleet.serving.tests.unit.plugins.module_utils.host_r
 def _answers(case, changes):
     with tempfile.TemporaryDirectory() as folder:
         lay_out(case, Path(folder) / "host", **json.loads(changes))
-        facts, state = ask(Path(folder) / "host", timeout_s=1)
+        facts, state = ask(Path(folder) / "host", timeout_s=1 if case == "hung" else 60)
     facts["host"] |= {"glibc": "2.36", "hostname": "gpu1", "fqdn_address": "127.0.1.1"}
     state |= {"listeners": [], "python": {"program": "python3", "version": "3.11.2"}, "replicas": []}
     state["shm"] = {"free_bytes": 2**36, "total_bytes": 2**36}
