@@ -37,10 +37,11 @@ def solve_stacks(
     """
     lock = Reader(settings.host_stacks, "host_stack.json", findings)
     stacks = {}
-    for host in fleet.hosts.values():
-        told = hosts.get(host.name) if isinstance(hosts, dict) else None
-        reader = Reader(told or {}, host.name, findings)
-        if host.planned and fleet.accelerator(host) == CUDA and _tells_its_system(reader):
+    for host in fleet.planned("gpu_nodes"):
+        if fleet.accelerator(host) != CUDA:
+            continue
+        reader = Reader(hosts[host.name], host.name, findings)
+        if _tells_its_system(reader):
             before = applied.options(host.name, "gpu_host").get("gpu_host_stack")
             stack = _solve(host, reader, lock, before if isinstance(before, dict) else {}, settings, findings)
             if stack:
