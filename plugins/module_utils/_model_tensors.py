@@ -419,7 +419,8 @@ class _Weights:
 
     def mixture(self, prefix: str, layer: int) -> Iterator[Tensor]:
         shape, names = self.shape, self.family.experts
-        assert names is not None
+        if names is None:
+            return
         module = f"{prefix}.{names.block}" if names.block else prefix
         count, hidden, width = shape.num_experts, shape.hidden_size, shape.moe_intermediate_size
         yield self.copied(f"{module}.{names.router}", "router", layer, (count, hidden), linear=False)

@@ -166,7 +166,7 @@ def first_match(patterns: tuple[str, ...], module: str) -> int | None:
     None where none does. A name means its own module and those inside it, a glob or an expression whole names."""
     names, expressions = _compiled(patterns)
     found = []
-    for own in {module, _rooted(module)}:
+    for own in dict.fromkeys((module, _rooted(module))):
         parts = own.split(".")
         found += [names[name] for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)) if name in names]
         found += [position for position, expression in expressions if expression.match(own)]
@@ -182,7 +182,7 @@ def _compiled(patterns: tuple[str, ...]) -> tuple[dict[str, int], tuple[tuple[in
         if pattern.startswith("re:"):
             expressions.append((position, re.compile(pattern[3:])))
             continue
-        for wanted in {pattern, _rooted(pattern)}:
+        for wanted in dict.fromkeys((pattern, _rooted(pattern))):
             names.setdefault(wanted, position)
             if any(sign in wanted for sign in "*?["):
                 expressions.append((position, re.compile(fnmatch.translate(wanted))))

@@ -29,7 +29,7 @@ options:
     type: list
     elements: dict
     default: []
-    options:
+    suboptions:
       name:
         description: The replica's name.
         type: str

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from ..module_utils._model import ModelShape
 from ._devices import Kind
 from ._interval import Interval
-from ._memory import Layout, ReplicaMemory, replica_memory
+from ._memory import ReplicaMemory, replica_memory
 from ._speed import Speed, speed_of
+from ._weights import Layout
 from ._wishes import Model
 
 FEW_REQUESTS = 4

@@ -8,9 +8,9 @@ from __future__ import annotations
 from . import _engine_flags
 from ._devices import CPU, CUDA
 from ._findings import Findings
-from ._memory import Layout
 from ._owned import OWNED_FLAGS
 from ._settings import Settings
+from ._weights import Layout
 from ._wishes import Model
 
 UNRECKONED_FLAGS = frozenset(

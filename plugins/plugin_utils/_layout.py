@@ -16,13 +16,14 @@ from ._capacity import Fit, fit, replicas_wanted
 from ._devices import CPU, Kind
 from ._findings import Findings
 from ._fleet import Fleet
-from ._memory import Layout, as_served
+from ._memory import as_served
 from ._parallelism import layouts, tensor_sizes, why_not_data, why_not_pipeline, why_not_tensor
 from ._placement import Space
 from ._remedies import MULTI_HOST, refuse_size
 from ._search import AppliedLayouts, RunnerUp, alike, kept, ranked, runners_up
 from ._settings import Settings
 from ._text import counted, listing
+from ._weights import Layout
 from ._wishes import Model
 
 

@@ -22,17 +22,13 @@ from dataclasses import dataclass, replace
 from ..module_utils._model import ModelShape
 from ..module_utils._model_tensors import quantized_while_loading
 from ..module_utils._quantization import FP8, MADE_WHILE_LOADING
-from ._activation import Batch as Batch
-from ._activation import beside_peak, graphs, outside_bytes, peak, unexplained
+from ._activation import Batch, beside_peak, graphs, outside_bytes, peak, unexplained
 from ._devices import CPU, Kind
 from ._engine_behaviour import engine
 from ._interval import Interval
 from ._kv_cache import Cache, Rules, cache_layout
 from ._text import GIB
-from ._weights import PLAIN, drafts_itself, holding, speculation
-from ._weights import Layout as Layout
-from ._weights import stage_layers as stage_layers
-from ._weights import stage_weights as stage_weights
+from ._weights import PLAIN, Layout, drafts_itself, holding, speculation, stage_layers, stage_weights
 from ._wishes import Model
 
 BLOCK_TOKENS = {"cuda": 16, "cpu": 128}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from ..module_utils._model import ModelShape, ShardingError
-from ._memory import Layout, stage_weights
+from ._weights import Layout, stage_weights
 from ._wishes import Model
 
 

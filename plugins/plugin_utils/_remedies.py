@@ -14,9 +14,10 @@ from ..module_utils._quantization import FP8
 from ._capacity import Fit, fit
 from ._devices import CPU, CUDA, Kind
 from ._findings import Findings
-from ._memory import Layout, as_served
+from ._memory import as_served
 from ._parallelism import why_not_tensor
 from ._text import GIB, counted, gib
+from ._weights import Layout
 from ._wishes import Model
 
 MULTI_HOST = "a replica over several hosts (tier 3) is not yet available"

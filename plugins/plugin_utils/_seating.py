@@ -18,10 +18,10 @@ from ._draft import Draft, replica_name
 from ._findings import Findings
 from ._fleet import UNREACHABLE
 from ._layout import choose
-from ._memory import Layout
 from ._placement import Seat, Space, keep
 from ._search import AppliedLayouts
 from ._text import counted, gib, listing
+from ._weights import Layout
 from ._wishes import Model
 
 

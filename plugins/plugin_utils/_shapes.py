@@ -32,8 +32,8 @@ from ..module_utils._model_families import FAMILIES
 from ..module_utils._model_tensors import is_sized
 from ..module_utils._quantization import CHECKPOINT_WORDS, FORMATS, FP8, GRANULARITIES, MADE_WHILE_LOADING
 from ._findings import Findings
-from ._memory import Layout, stage_weights
 from ._reading import Reader, is_whole, shown
+from ._weights import Layout, stage_weights
 from ._wishes import Model
 
 SHAPE_WORDS = frozenset(field.name for field in dataclasses.fields(ModelShape))

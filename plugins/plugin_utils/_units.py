@@ -12,11 +12,11 @@ from typing import Any
 from ._devices import CPU, CUDA
 from ._fleet import Fleet
 from ._layout import Choice
-from ._memory import Layout
 from ._placement import Seat
 from ._settings import Settings
 from ._shapes import Weights
 from ._text import GIB
+from ._weights import Layout
 from ._wishes import Model
 
 CPU_PIPELINE_COMPILATION = '{"mode":2,"backend":"eager"}'

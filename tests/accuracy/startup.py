@@ -24,7 +24,8 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._capacity import 
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import CUDA, Kind
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._engine_behaviour import release
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._interval import Interval
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout, ReplicaMemory
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import ReplicaMemory
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._weights import Layout
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Model, Source
 from ansible_collections.gpufleet.serving.tests.accuracy import fit_memory, report
 from ansible_collections.gpufleet.serving.tests.accuracy.models import UnknownModel, shape_of

@@ -24,9 +24,9 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._quantization imp
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._batching import Server
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._capacity import fit
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import CUDA, Kind
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._roofline import MODERN, HostSide
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._speed import server_of
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._weights import Layout
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Model, Source, Workload
 from ansible_collections.gpufleet.serving.tests.accuracy.models import UnknownModel, shape_of
 

@@ -11,15 +11,13 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._model_tensors im
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import CPU, CUDA, Kind
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import (
     Batch,
-    Layout,
     as_served,
     kv_item_bytes,
     replica_memory,
     scheduler_batch,
-    stage_layers,
-    stage_weights,
 )
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._text import GIB
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._weights import Layout, stage_layers, stage_weights
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Model, Source
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import LLAMA_8B, LLAMA_70B, TINY
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import pytest
 from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelShape
 from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._parallelism import (
     layouts,
     tensor_sizes,
     why_not_pipeline,
     why_not_tensor,
 )
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._weights import Layout
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Model, Source
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import LLAMA_8B, TINY
 

@@ -9,13 +9,14 @@ import pytest
 from ansible_collections.gpufleet.serving.plugins.module_utils._gpu_catalogue import CATALOGUE
 from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._devices import CPU, CUDA, Kind
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import Layout, replica_memory
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._memory import replica_memory
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._speed import (
     KNOWN_DEVICES,
     SPREAD,
     THIN_SPREAD,
     speed_of,
 )
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._weights import Layout
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wishes import Model, Source, Workload
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import LLAMA_8B
 from hypothesis import given, settings
