@@ -8,6 +8,7 @@ A host that does not answer is known from the last copy of the whole plan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -198,7 +199,7 @@ def _is_unit(unit: Any) -> bool:
     named = (
         isinstance(model, str) and name == f"{model}-{index}" and index.isascii() and index.isdigit() and len(index) < 9
     )
-    sizes = [unit["config"].get(f"{side}_parallel_size", 1) for side in ("tensor", "pipeline")]
+    sizes = [unit["config"].get(f"{side}_parallel_size", 1) for side in ("tensor", "pipeline", "data")]
     devices = unit.get("devices")
     return (
         named
@@ -208,5 +209,5 @@ def _is_unit(unit: Any) -> bool:
         and isinstance(devices, list)
         and all(isinstance(device, str) for device in devices)
         and all(is_whole(size) and size > 0 for size in sizes)
-        and len(devices) == sizes[0] * sizes[1]
+        and len(devices) == math.prod(sizes)
     )

@@ -36,8 +36,8 @@ class Score:
 
     on_cpu: it runs on CPUs. short: too few devices are free for all replicas. unmet: all replicas together do not carry
     the workload. stages: of its pipeline. devices: of all replicas. slowness: minus the requests a second of all
-    replicas, as adopted or estimated, 0 where nobody knows. ranks: of one replica. memory_bytes, key: of the devices,
-    so that the smallest is taken, and always the same.
+    replicas, as adopted or estimated, 0 where nobody knows. ranks: of one replica. copies: of its attention.
+    memory_bytes, key: of the devices, so that the smallest is taken, and always the same.
     """
 
     on_cpu: bool
@@ -47,6 +47,7 @@ class Score:
     devices: int
     slowness: float
     ranks: int
+    copies: int
     memory_bytes: int
     key: str
 
@@ -122,6 +123,7 @@ def _scored(model: Model, fit: Fit, fits: Iterable[Fit], space: Space) -> Candid
         devices=wanted * fit.layout.world,
         slowness=-together if math.isfinite(together) else 0.0,
         ranks=fit.layout.world,
+        copies=fit.layout.data_parallel_size,
         memory_bytes=fit.kind.memory_bytes,
         key=fit.kind.key,
     )
@@ -145,11 +147,15 @@ def _behind(other: Candidate, chosen: Candidate) -> str:
             return f"cuts the model into {theirs.stages} stages, which wait for one another"
         case "devices":
             return f"takes {theirs.devices} devices in all, the chosen one {ours.devices}"
-        case "slowness" if theirs.slowness:
-            return f"serves {-theirs.slowness:.3g} requests/s in all, the chosen one {-ours.slowness:.3g}"
         case "slowness":
-            return "nobody knows how fast it is"
+            return f"serves {_rate(theirs)} requests/s in all, the chosen one {_rate(ours)}"
         case "ranks":
             return f"takes {theirs.ranks} devices a replica for the same"
+        case "copies":
+            return f"copies attention {theirs.copies} times for the same"
         case _:
             return "takes other devices for the same"
+
+
+def _rate(score: Score) -> str:
+    return f"{-score.slowness:.3g}" if score.slowness else "nobody knows how many"

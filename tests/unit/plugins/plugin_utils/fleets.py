@@ -39,6 +39,23 @@ LLAMA_70B = LLAMA_8B | {
     "intermediate_size": 28672,
     "num_attention_heads": 64,
 }
+MIXTURE = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "num_hidden_layers": 48,
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "decoder_sparse_step": 1,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "torch_dtype": "bfloat16",
+    "tie_word_embeddings": False,
+}
 TINY = {
     "architectures": ["LlamaForCausalLM"],
     "num_hidden_layers": 4,

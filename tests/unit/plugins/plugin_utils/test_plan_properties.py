@@ -33,6 +33,7 @@ SHAPES = {
     "tiny": fleets.shape(),
     "small": fleets.shape(fleets.LLAMA_8B),
     "large": fleets.shape(fleets.LLAMA_70B),
+    "mixture": fleets.shape(fleets.MIXTURE),
     "odd": fleets.shape(num_attention_heads=6, num_key_value_heads=3, hidden_size=384, num_hidden_layers=5),
 }
 
@@ -91,7 +92,14 @@ def wishes(draw):
             "replica_count": draw(st.sampled_from(["auto", 1, 2, 3])),
             "tensor_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2, 3, 4])),
             "pipeline_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2])),
-            "workload": {"concurrent_requests": draw(sometimes(st.integers(1, 2000)))},
+            "data_parallel_size": draw(st.sampled_from(["auto", "auto", "auto", 2])),
+            "engine_args": draw(st.sampled_from([{}, {"enable_expert_parallel": True}])),
+            "workload": {
+                "concurrent_requests": draw(sometimes(st.integers(1, 2000))),
+                "requests_per_second": draw(sometimes(st.sampled_from([0.5, 20]))),
+                "prompt_tokens": draw(sometimes(st.just(500))),
+                "output_tokens": draw(sometimes(st.just(100))),
+            },
             "priority": draw(st.integers(-2, 2)),
             "quantization": draw(st.sampled_from([None, None, "fp8"])),
             "gpu_memory_utilization": draw(sometimes(st.sampled_from([0.5, 0.9, 1.0]))),

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import (
     LLAMA_8B,
     LLAMA_70B,
+    MIXTURE,
     PUBLIC,
     applied,
     cpu_host,
@@ -128,23 +129,6 @@ def test_the_only_layout_is_called_so():
     assert "the only layout that fits" in entry({"gpu1": gpu_host(1, count=1)})["reason"]
 
 
-MIXTURE = {
-    "architectures": ["Qwen3MoeForCausalLM"],
-    "num_hidden_layers": 48,
-    "hidden_size": 2048,
-    "intermediate_size": 6144,
-    "moe_intermediate_size": 768,
-    "num_experts": 128,
-    "num_experts_per_tok": 8,
-    "decoder_sparse_step": 1,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-    "head_dim": 128,
-    "vocab_size": 151936,
-    "max_position_embeddings": 40960,
-    "torch_dtype": "bfloat16",
-    "tie_word_embeddings": False,
-}
 SPREAD = {"engine_args": {"enable_expert_parallel": True}}
 
 
