@@ -228,7 +228,7 @@ def _layout(row: Mapping[str, Any], shape: ModelShape) -> tuple[Layout, int]:
     """How one replica is cut, and how many there are."""
     pipeline, data = int(row.get("pp") or 1), int(row.get("dp") or 1)
     if data > 1 and shape.num_experts:
-        raise LeftOutError("data parallel attention over shared experts, which the planner does not lay out")
+        raise LeftOutError("data parallel attention over routed experts, which nothing is fitted to")
     tensor = int(row.get("tp") or 0) or max(1, int(row.get("gpu_count") or 1) // (pipeline * data))
     return Layout(tensor, pipeline), data
 
