@@ -70,7 +70,6 @@ def test_what_was_predicted_is_what_every_engine_tells_to_the_block(fleet):
         words = ("kv_blocks", "block_size", "kv_tokens", "kv_gib")
         assert {word: told[word] for word in words} == {word: told["predicted"][word] for word in words}
     assert "kv_cache_below_plan" not in run.output
-    fleet.run("playbooks/verify.yml").expect_unchanged()
 
 
 def test_a_benchmark_tells_what_a_replica_does_and_changes_nothing_that_runs(fleet):
