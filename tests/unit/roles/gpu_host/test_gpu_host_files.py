@@ -102,8 +102,8 @@ KEYS = {
 def test_the_key_of_each_repository(system):
     rendered = Rendered(system, stack_of(system, nvlink5=True))
     folder = system.replace(" ", "").replace(".", "")
-    assert rendered.value("gpu_host_driver_key") == f"{NVIDIA}/{folder}/x86_64/{KEYS[system]}"
-    assert all(re.fullmatch("[0-9A-F]{40}", key) for key in rendered.value("gpu_host_driver_key_fingerprints"))
+    assert rendered.value("__gpu_host_driver_key") == f"{NVIDIA}/{folder}/x86_64/{KEYS[system]}"
+    assert all(re.fullmatch("[0-9A-F]{40}", key) for key in rendered.value("__gpu_host_driver_fingerprints"))
 
 
 def test_sources_of_debian():
@@ -133,7 +133,7 @@ def test_a_mirror_takes_the_place_of_everything():
     for system in SYSTEMS:
         rendered = Rendered(system, stack_of(system, nvlink5=True, container_toolkit=True), **mirror)
         addresses = rendered.file(SOURCES[SYSTEMS[system][0]])
-        addresses += rendered.value("gpu_host_driver_key") + rendered.value("gpu_host_container_key")
+        addresses += rendered.value("__gpu_host_driver_key") + rendered.value("__gpu_host_container_key")
         assert "http://mirror/" in addresses
         assert "nvidia.com" not in addresses and "github.io" not in addresses
 
