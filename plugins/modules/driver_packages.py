@@ -69,6 +69,12 @@ driver_version:
   type: str
   returned: success
   sample: 580.178.04
+faults:
+  description: What is not as it should be, one sentence each. Only check mode tells; otherwise it is a failure.
+  type: list
+  elements: str
+  returned: success
+  sample: [nvidia-fabricmanager is not installed.]
 held:
   description: The packages that are held now.
   type: list
@@ -174,6 +180,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(change),
         driver_version=driver.driver_version(wanted, installed),
+        faults=wrong,
         held=sorted(after),
         diff={"before": _lines(held), "after": _lines(after)},
     )

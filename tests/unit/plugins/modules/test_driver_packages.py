@@ -64,4 +64,5 @@ def test_packages_of_two_versions_are_refused_and_check_mode_bears_them(books):
     books.write_text(books.read_text().replace("nvidia-fabricmanager\tinstall\tinstalled\t580.178.04-1", ""))
     refused = fails(THIS_PYTHON, driver_packages, packages=PACKAGES)
     assert "nvidia-fabricmanager is not installed." in refused
-    assert succeeds(THIS_PYTHON, driver_packages, packages=PACKAGES, _ansible_check_mode=True)["changed"] is True
+    borne = succeeds(THIS_PYTHON, driver_packages, packages=PACKAGES, _ansible_check_mode=True)
+    assert (borne["changed"], borne["faults"]) == (True, ["nvidia-fabricmanager is not installed."])
