@@ -21,7 +21,7 @@ demo: link venv model ## three systemd hosts here, the real engine on CPU, a str
 
 demo-down: venv ## take the demo away again
 	@$(HOSTS) tests/hosts/destroy.yml
-	@rm -rf inventories/demo/.secrets tests/model/tiny plan.json plan.md
+	@rm -rf inventories/demo/.secrets tests/model/tiny plan.json plan.md preflight.json
 
 test: link venv ## everything that can be proven without a GPU; what CI runs
 	@.venv/bin/python tests/lanes/suites.py test
