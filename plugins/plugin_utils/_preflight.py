@@ -4,7 +4,7 @@
 """Hosts as they are, held against hosts as a plan needs them: what stands in the way, how much, and what to do.
 
 Pure. A finding is ``blocking`` where serving would fail or a replica would not start, a ``warning`` where it works and
-should not stay so, and a ``note`` where a run of site.yml puts it right by itself.
+should not stay so, and a ``note`` where a run of site.yml puts it right by itself, or the host cannot be otherwise.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def _memory(subject: Subject) -> Iterator[tuple[str, str, str]]:
 def _shared_memory(subject: Subject) -> Iterator[tuple[str, str, str]]:
     total = subject.part("shm").integer("total_bytes", least=0)
     several = any(len(replica["ranks"]) > 1 for replica in subject.replicas)
-    if total is not None and total < ENOUGH_SHM_BYTES and several:
+    if subject.computes_on_gpus and total is not None and total < ENOUGH_SHM_BYTES and several:
         seen = f"{SHARED_MEMORY} has {gib(total)}, and ranks exchange data through it"
         yield WARNING, seen, f"mount it larger: mount -o remount,size=8g {SHARED_MEMORY}"
 

@@ -75,6 +75,7 @@ def test_hosts_that_are_well(case, recorded):
 def test_a_cpu_host_is_not_asked_for_a_driver(recorded):
     facts, state = recorded("bare_h100")
     facts |= {"gpus": [], "state": "no_gpu", "nvswitch": False}
+    state = changed(state, shm={"total_bytes": 2**26})
     assert held(facts, state, replica("cpu:0", "cpu:1"), accelerator="cpu")["findings"] == []
 
 
