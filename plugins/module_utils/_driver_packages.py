@@ -24,6 +24,11 @@ DRIVER_NAMES = (
 )
 """Names of packages that a driver's packages pull in, whose versions must not part from its own."""
 
+OF_THEIR_OWN = ("nvidia-settings", "nvidia-prime")
+"""Packages with such names whose versions follow no driver."""
+DRIVER_VERSION = re.compile(r"\d{3}\.")
+"""How a driver's version begins, and no toolkit's: 580.178.04, but 1.19.1 and 2025.10.12."""
+
 LOCK_BEGIN = "# gpufleet: the NVIDIA driver's packages, begin"
 LOCK_END = "# gpufleet: the NVIDIA driver's packages, end"
 
@@ -100,11 +105,28 @@ def faults(wanted: Mapping[str, str], installed: Mapping[str, Installed]) -> lis
             found.append(f"{name} is not installed.")
         elif glob and not fnmatch.fnmatchcase(_EPOCH.sub("", package.version), glob):
             found.append(f"{name} is installed as {package.version}, and {glob} is wanted.")
+    found += [f"{name} is of another driver, {installed[name].version}." for name in strays(wanted, installed)]
     versions = _versions(wanted, installed)
     if len(set(versions.values())) > 1:
         told = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         found.append(f"The driver's packages are of several versions ({told}): they work only with their like.")
     return found
+
+
+def strays(wanted: Mapping[str, str], installed: Mapping[str, Installed]) -> list[str]:
+    """What came with another driver and stayed: installed packages of a driver, in none of the versions wanted of it.
+
+    No package manager moves them by itself, because their dependencies allow any version.
+    """
+    globs = [glob for glob in wanted.values() if DRIVER_VERSION.match(glob)]
+    return sorted(
+        name
+        for name, package in installed.items()
+        if globs
+        and name not in wanted
+        and _is_of_a_driver(package)
+        and not any(fnmatch.fnmatchcase(_EPOCH.sub("", package.version), glob) for glob in globs)
+    )
 
 
 def driver_version(wanted: Mapping[str, str], installed: Mapping[str, Installed]) -> str | None:
@@ -117,9 +139,7 @@ def to_hold(wanted: Mapping[str, str], also: Iterable[str], installed: Mapping[s
     """The packages that must stand still: the driver's, whatever came with them in its version, and ``also``."""
     version = driver_version(wanted, installed)
     companions = [
-        name
-        for name, package in installed.items()
-        if package.upstream == version and any(fnmatch.fnmatchcase(name, glob) for glob in DRIVER_NAMES)
+        name for name, package in installed.items() if package.upstream == version and _is_of_a_driver(package)
     ]
     pinned = [name for name, glob in wanted.items() if glob]
     return sorted({name for name in (*companions, *pinned, *also) if name in installed})
@@ -130,5 +150,11 @@ def _versions(wanted: Mapping[str, str], installed: Mapping[str, Installed]) -> 
     return {
         name: installed[name].upstream
         for name, glob in wanted.items()
-        if name in installed and re.match(r"\d{3}\.", glob)
+        if name in installed and DRIVER_VERSION.match(glob)
     }
+
+
+def _is_of_a_driver(package: Installed) -> bool:
+    """Whether a package belongs to a driver, by its name and by how its version begins."""
+    named = any(fnmatch.fnmatchcase(package.name, glob) for glob in DRIVER_NAMES) and package.name not in OF_THEIR_OWN
+    return named and DRIVER_VERSION.match(package.upstream) is not None

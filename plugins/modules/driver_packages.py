@@ -81,6 +81,14 @@ held:
   elements: str
   returned: success
   sample: [libcuda1, nvidia-driver-cuda, nvidia-fabricmanager]
+strays:
+  description:
+    - Installed packages that came with another driver and must be brought to the version of this one. Only check mode
+      tells; otherwise they are a failure.
+  type: list
+  elements: str
+  returned: success
+  sample: [libcuda1]
 """
 
 from pathlib import Path
@@ -181,6 +189,7 @@ def main() -> None:
         changed=bool(change),
         driver_version=driver.driver_version(wanted, installed),
         faults=wrong,
+        strays=driver.strays(wanted, installed),
         held=sorted(after),
         diff={"before": _lines(held), "after": _lines(after)},
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from driver_host import DriverHost
@@ -55,24 +56,21 @@ def test_the_bait_is_there_and_is_no_candidate(host, name):
     assert f"Candidate: {WANTED}" in policy
 
 
-def test_an_upgrade_of_everything_leaves_the_driver_alone(host, driver):
-    before = driver.versions()
+def test_an_upgrade_of_everything_leaves_the_driver_alone(host):
     simulated = host.check_output("apt-get --simulate --yes dist-upgrade")
-    assert "nvidia" not in simulated.replace("The following packages have been kept back", "")
-    host.check_output("DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet dist-upgrade")
-    assert driver.versions() == before
+    assert not re.search(r"^Inst \S*(nvidia|cuda)", simulated, re.MULTILINE)
 
 
 def test_a_newer_driver_asked_for_by_hand_is_refused_while_held(host):
     asked = host.run(f"DEBIAN_FRONTEND=noninteractive apt-get --yes install nvidia-driver-cuda={BAIT}")
     assert asked.rc != 0
-    assert "Held packages were changed" in asked.stdout + asked.stderr or "held" in asked.stdout + asked.stderr
+    assert "Held packages were changed" in asked.stderr
 
 
-def test_a_package_that_would_bring_a_newer_branch_gets_the_pinned_one(host):
-    """Unpinned, nvidia-modprobe is satisfied by any newer branch."""
-    simulated = host.check_output("apt-get --simulate --reinstall install nvidia-modprobe")
-    assert BAIT not in simulated
+def upgraded(text):
+    """The packages that unattended-upgrade says it would upgrade."""
+    told = re.search(r"Packages that will be upgraded: (.*)", text)
+    return told[1].split() if told else []
 
 
 def test_unattended_upgrades_would_take_the_bait_and_are_kept_off(host):
@@ -91,8 +89,8 @@ def test_unattended_upgrades_would_take_the_bait_and_are_kept_off(host):
     finally:
         host.run("mv /root/blacklist /etc/apt/apt.conf.d/52gpufleet-nvidia")
         host.check_output(f"{back}; rm /etc/apt/apt.conf.d/99tests")
-    assert "Checking: libnvidia-ml1" in taken or "libnvidia-ml1" in taken.split("Packages that will be upgraded:")[-1]
-    assert "libnvidia-ml1" not in kept.split("Packages that will be upgraded:")[-1]
+    assert "libnvidia-ml1" in upgraded(taken)
+    assert "libnvidia-ml1" not in upgraded(kept)
 
 
 def test_nothing_of_the_kernel_was_installed_and_nothing_started(host):

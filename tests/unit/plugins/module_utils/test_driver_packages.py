@@ -14,6 +14,7 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._driver_packages 
     locked_entries,
     parse_dpkg,
     parse_rpm,
+    strays,
     to_hold,
     with_locks,
 )
@@ -83,6 +84,16 @@ def test_a_fabric_manager_of_another_version_of_the_same_branch():
     (fault,) = faults(wanted, installed)
     assert "nvidia-fabricmanager-580 580.95.05, nvidia-utils-580-server 580.126.09" in fault
     assert driver_version(wanted, installed) is None
+
+
+def test_what_another_driver_left_behind_is_found():
+    """Loose dependencies let a library stay when the driver goes to another version."""
+    left = DPKG.replace("libcuda1\tinstall\tinstalled\t580.178.04-1", "libcuda1\tinstall\tinstalled\t580.95.05-1")
+    left += "nvidia-settings\tinstall\tinstalled\t510.47.03-0ubuntu1\n"
+    assert strays(WANTED, parse_dpkg(left)) == ["libcuda1"]
+    assert faults(WANTED, parse_dpkg(left)) == ["libcuda1 is of another driver, 580.95.05-1."]
+    assert strays(WANTED, parse_dpkg(DPKG)) == []
+    assert strays({"nvidia-container-toolkit": "1.19.1-*"}, parse_dpkg(left)) == []
 
 
 RPM = "nvidia-driver-cuda\t3:580.178.04-1.el9\nkmod-nvidia-open-dkms\t3:580.178.04-1.el9\nbash\t0:5.1.8-9.el9\n"

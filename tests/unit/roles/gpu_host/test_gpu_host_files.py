@@ -60,6 +60,7 @@ class Rendered:
             "ansible_check_mode": False,
             "gpu_host_stack": stack,
             "inventory_hostname": "gpu1",
+            "__gpu_host_installed": {"strays": []},
             "__gpu_host_state": {"kernel": {"container": None}},
         } | options
         self.templar = Templar(loader, variables=variables)
@@ -186,6 +187,12 @@ def test_packages_of_the_rhel_family_by_name_and_version(system):
         "nvlsm",
         "infiniband-diags",
     ]
+
+
+def test_what_is_left_of_another_driver_comes_along():
+    left = {"__gpu_host_installed": {"strays": ["libcuda1"]}}
+    assert Rendered("debian 12", stack_of("debian 12"), **left).value("__gpu_host_specs")[-1] == "libcuda1=580.178.04-*"
+    assert Rendered("rhel 9", stack_of("rhel 9"), **left).value("__gpu_host_specs")[-1] == "libcuda1-580.178.04-*"
 
 
 def test_in_a_container_no_package_is_for_the_kernel():
