@@ -178,8 +178,9 @@ def _existence(plan: Plan) -> Iterator[str]:
 
 def _ranks(plan: Plan) -> Iterator[str]:
     """Ranks are the product of the parallel sizes, numbered through, inside one host."""
+    units = {unit["name"]: unit for _host, unit in _all_units(plan)}
     for replica in plan["replicas"]:
-        unit = _unit(plan, replica["name"])
+        unit = units.get(replica["name"])
         if unit is None:
             continue
         tensor = unit["config"]["tensor_parallel_size"]
@@ -215,10 +216,6 @@ def _all_units(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
     for host, roles in plan["shares"].items():
         for unit in roles.get("serve", {}).get("serve_units", []):
             yield host, unit
-
-
-def _unit(plan: Plan, name: str) -> dict[str, Any] | None:
-    return next((unit for _host, unit in _all_units(plan) if unit["name"] == name), None)
 
 
 def _units(plan: Plan) -> Iterator[str]:
