@@ -8,7 +8,8 @@
     suites.py lint molecule-gateway ...    some suites by name
     suites.py                              the names
 
-At the end stand the time and result of each suite, what was skipped and why, and how many passed.
+At the end stand the last words of each suite that failed, the time and result of every one, what was skipped and why,
+and how many passed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,8 @@ LANES = Path(__file__).resolve().parent
 # Scenarios that the newest ansible-core drives where there is a Python for it.
 ON_NEWEST_CORE = {"fleet"}
 
-# Scenarios whose tests have not been seen to pass in their time yet: run by hand, with what takes too long.
-BY_HAND = {"gpu_host"}
+# Lines of a failed suite that are told again at the end.
+LAST_WORDS = 25
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,16 @@ class Suite:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a suite; ``reason`` says why one was skipped."""
+    """What became of a suite.
+
+    ``reason`` says why one was skipped, ``last_words`` what one that failed printed at its end.
+    """
 
     suite: str
     result: str
     seconds: float = 0.0
     reason: str = ""
+    last_words: tuple[str, ...] = ()
 
 
 class Skipped(Exception):
@@ -76,7 +82,7 @@ def all_suites() -> list[Suite]:
             Suite(
                 f"molecule-{name}",
                 ("tests/lanes/molecule", "test", "-s", name),
-                soak if name in BY_HAND else test,
+                test,
                 core="newest" if name in ON_NEWEST_CORE else "2.19",
             )
             for name in scenarios
@@ -113,26 +119,53 @@ def run(suite: Suite) -> Outcome:
     """Run one suite; its output goes where ours goes."""
     print(f"\n=== {suite.name}", flush=True)
     begun = time.monotonic()
+    heard: deque[str] = deque(maxlen=LAST_WORDS)
     try:
-        venv = environment(suite.core)
+        status = say(suite.command, variables(environment(suite.core)), heard)
     except Skipped as reason:
         print(f"skipped: {reason}", flush=True)
         return Outcome(suite.name, "skipped", reason=str(reason))
-    except subprocess.CalledProcessError as error:
-        print(f"failed: {error}", flush=True)
-        return Outcome(suite.name, "failed", time.monotonic() - begun)
-    variables = {
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(error, flush=True)
+        heard.append(str(error))
+        status = 1
+    seconds = time.monotonic() - begun
+    if status:
+        return Outcome(suite.name, "failed", seconds, last_words=tuple(heard))
+    return Outcome(suite.name, "passed", seconds)
+
+
+def variables(venv: Path) -> dict[str, str]:
+    """What a suite finds in its environment beyond ours."""
+    return {
         "VENV": str(venv),
         "PATH": os.pathsep.join([str(ROOT / "tests/hosts/bin"), str(venv / "bin"), os.environ["PATH"]]),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
         "ANSIBLE_INJECT_FACT_VARS": "false",
     }
-    try:
-        subprocess.run(suite.command, cwd=ROOT, env=os.environ | variables, stdin=subprocess.DEVNULL, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"failed: {error}", flush=True)
-        return Outcome(suite.name, "failed", time.monotonic() - begun)
-    return Outcome(suite.name, "passed", time.monotonic() - begun)
+
+
+def say(command: Sequence[str], more: dict[str, str], heard: deque[str]) -> int:
+    """Run a command, pass on each line as it comes, remember the last ones; returns the exit status.
+
+    Raises:
+        OSError: the command could not be started.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | more,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            heard.append(line.rstrip())
+    return process.returncode
 
 
 def choose(words: Sequence[str], suites: Iterable[Suite]) -> list[Suite]:
@@ -150,14 +183,15 @@ def choose(words: Sequence[str], suites: Iterable[Suite]) -> list[Suite]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The table of times and results, and the line that counts them."""
+    """What failed in its last words, the table of times and results, and the line that counts them."""
+    failures = [line for o in outcomes if o.last_words for line in ("", f"=== {o.suite} failed:", *o.last_words)]
     rows = [f"{o.suite:24} {o.result:8} {o.seconds:5.0f} s  {o.reason}".rstrip() for o in outcomes]
     rows.append(f"{'':24} {'':8} {sum(o.seconds for o in outcomes):5.0f} s")
     counts = {result: sum(o.result == result for o in outcomes) for result in ("passed", "failed", "skipped")}
     closing = f"{counts['passed']} passed, {counts['failed']} failed"
     if counts["skipped"]:
         closing += f", {counts['skipped']} skipped"
-    return "\n".join(["", *rows, "", closing])
+    return "\n".join([*failures, "", *rows, "", closing])
 
 
 def main(words: Sequence[str]) -> int:

@@ -40,6 +40,16 @@ def test_goes_on_after_a_failure_and_fails_in_the_end(monkeypatch, capfd):
     assert out.splitlines()[-1] == "1 passed, 2 failed"
 
 
+def test_tells_the_last_words_of_a_failure_again_above_the_table(monkeypatch, capfd):
+    talk = "for n in $(seq 100); do echo line $n; done; echo the cause >&2; exit 3"
+    fake(monkeypatch, suites.Suite("bad", ("sh", "-c", talk), TEST), suites.Suite("good", ("echo", "well"), TEST))
+    assert suites.main(["test"]) == 1
+    lines = capfd.readouterr().out.splitlines()
+    again = lines.index("=== bad failed:")
+    assert lines.index("well") < again
+    assert lines[again + 1 : again + 1 + suites.LAST_WORDS] == [*(f"line {n}" for n in range(77, 101)), "the cause"]
+
+
 def test_names_what_it_skipped_and_passes(monkeypatch, capfd, tmp_path):
     (tmp_path / "newer_python").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "newer_python").chmod(0o755)
