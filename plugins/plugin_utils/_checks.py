@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ._capacity import FEW_REQUESTS, ROUNDING, Fit
 from ._draft import Draft
-from ._flag_check import check_cpu_pipeline, check_known, warn_of_unreckoned
+from ._flag_check import check_cpu_pipeline, check_files, check_known, check_needed, warn_of_unreckoned
 from ._fleet import LOST, REFUSED, UNREACHABLE, Host
 from ._text import did_you_mean, gib, listing
 from ._units import model_path
@@ -226,6 +226,8 @@ def _flags(draft: Draft) -> None:
     for model in draft.models:
         choice = draft.choices.get(model.name)
         warn_of_unreckoned(model, draft.findings)
+        check_needed(model, draft.findings)
+        check_files(model, draft.findings)
         if choice:
             check_cpu_pipeline(model, choice.best.layout, choice.best.kind.accelerator, draft.findings)
         if choice or offered:

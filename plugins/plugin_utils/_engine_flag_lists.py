@@ -1,7 +1,10 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The flags of ``vllm serve`` by engine, as tests/engine/record_flags.py recorded them. Not to be edited by hand."""
+"""What each engine knows, as tests/engine/record_flags.py recorded it. Not to be edited by hand.
+
+``RECORDED`` holds the flags of ``vllm serve``, ``PARSERS`` the names that a flag of a parser takes.
+"""
 
 from __future__ import annotations
 
@@ -652,4 +655,219 @@ RECORDED: dict[str, frozenset[str]] = {
         worker_extension_cls
         """.split()
     ),
+}
+
+PARSERS: dict[str, dict[str, frozenset[str]]] = {
+    "cpu-0.32.0": {
+        "reasoning_parser": frozenset(
+            """
+            cohere_command3
+            cohere_command4
+            deepseek_r1
+            deepseek_v3
+            deepseek_v4
+            deepseek_v41
+            ernie45
+            gemma4
+            glm45
+            glm47
+            granite
+            granite_thinking_parser
+            hf
+            holo2
+            hunyuan_a13b
+            hy_v3
+            hy_v4
+            inkling
+            k2_horizon
+            kimi_k2
+            kimi_k3
+            ling3
+            mimo
+            minicpmv
+            minimax_m2
+            minimax_m2_append_think
+            minimax_m3
+            mistral
+            muse_glimmer
+            nemotron_v3
+            olmo3
+            openai_gptoss
+            plamo3
+            poolside_v1
+            qwen3
+            seed_oss
+            step3
+            step3p5
+            """.split()
+        ),
+        "tool_call_parser": frozenset(
+            """
+            apertus
+            cohere_command3
+            cohere_command4
+            deepseek_v3
+            deepseek_v31
+            deepseek_v32
+            deepseek_v4
+            deepseek_v41
+            dots
+            ernie45
+            functiongemma
+            gemma4
+            gigachat3
+            glm45
+            glm47
+            granite
+            granite-20b-fc
+            granite4
+            hermes
+            hf
+            hunyuan_a13b
+            hy_v3
+            hy_v4
+            inkling
+            internlm
+            jamba
+            k2_horizon
+            kimi_k2
+            kimi_k3
+            lfm2
+            ling3
+            llama3_json
+            llama4_json
+            llama4_pythonic
+            longcat
+            mimo
+            minicpm5
+            minimax_m2
+            minimax_m3
+            mistral
+            muse_glimmer
+            olmo3
+            openai
+            phi4_mini_json
+            plamo3
+            poolside_v1
+            pythonic
+            qwen3_coder
+            qwen3_json
+            qwen3_xml
+            seed_oss
+            step3
+            step3p5
+            xlam
+            """.split()
+        ),
+    },
+    "cuda-0.33.0": {
+        "reasoning_parser": frozenset(
+            """
+            beam
+            cohere_command3
+            cohere_command4
+            deepseek_r1
+            deepseek_v3
+            deepseek_v4
+            deepseek_v41
+            ernie45
+            gemma4
+            glm45
+            glm47
+            granite
+            granite_thinking_parser
+            hf
+            holo2
+            hunyuan_a13b
+            hy_v3
+            hy_v4
+            inkling
+            k2_horizon
+            kimi_k2
+            kimi_k3
+            ling3
+            mimo
+            minicpmv
+            minimax_m2
+            minimax_m2_append_think
+            minimax_m3
+            mistral
+            muse
+            muse_glimmer
+            musespark1x
+            nemotron_v3
+            olmo3
+            openai_gptoss
+            plamo3
+            poolside_v1
+            qwen3
+            seed_oss
+            step3
+            step3p5
+            step5
+            """.split()
+        ),
+        "tool_call_parser": frozenset(
+            """
+            apertus
+            beam
+            cohere_command3
+            cohere_command4
+            deepseek_v3
+            deepseek_v31
+            deepseek_v32
+            deepseek_v4
+            deepseek_v41
+            dots
+            ernie45
+            functiongemma
+            gemma4
+            gigachat3
+            glm45
+            glm47
+            granite
+            granite-20b-fc
+            granite4
+            hermes
+            hf
+            hunyuan_a13b
+            hy_v3
+            hy_v4
+            inkling
+            internlm
+            jamba
+            k2_horizon
+            kimi_k2
+            kimi_k3
+            lfm2
+            ling3
+            llama3_json
+            llama4_json
+            llama4_pythonic
+            longcat
+            mimo
+            minicpm5
+            minimax_m2
+            minimax_m3
+            mistral
+            muse
+            muse_glimmer
+            musespark1x
+            olmo3
+            openai
+            phi4_mini_json
+            plamo3
+            poolside_v1
+            pythonic
+            qwen3_coder
+            qwen3_json
+            qwen3_xml
+            seed_oss
+            step3
+            step3p5
+            step5
+            xlam
+            """.split()
+        ),
+    },
 }

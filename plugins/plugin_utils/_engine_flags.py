@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which flags each pinned engine knows.
+"""Which flags each pinned engine knows, and which parsers.
 
 A flag is written as a key of vLLM's YAML configuration in underscores: ``max_model_len``, not ``--max-model-len``. The
 negation of a switch (``--no-enable-log-deltas``) is no flag of its own: in YAML it is the switch with the value false.
@@ -9,7 +9,7 @@ negation of a switch (``--no-enable-log-deltas``) is no flag of its own: in YAML
 
 from __future__ import annotations
 
-from ._engine_flag_lists import RECORDED
+from ._engine_flag_lists import PARSERS, RECORDED
 from ._text import nearest as nearest_word
 
 
@@ -38,6 +38,11 @@ def known(variant: str, version: str) -> frozenset[str]:
     except KeyError:
         versions = ", ".join(recorded(variant)) or "none"
         raise UnrecordedEngine(f"no flags are recorded for vLLM {version} ({variant}); known: {versions}") from None
+
+
+def parsers(variant: str, version: str) -> dict[str, frozenset[str]]:
+    """The names that each flag of a parser takes, in a recorded engine."""
+    return PARSERS[f"{variant}-{version}"]
 
 
 def nearest(flag: str, variant: str, version: str) -> str | None:

@@ -9,10 +9,11 @@ import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
+from ._engine_files import named_files
 from ._owned import is_secret
+from ._settings import is_private
 from ._weights import layout_of
 
 Unit = Mapping[str, Any]
@@ -21,8 +22,6 @@ Unit = Mapping[str, Any]
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # what needs no quoting in a unit file
 PATH = re.compile(r"/[A-Za-z0-9._/+@=:,-]*")
-# each unit has folders of its own in these places
-PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - looked for, not used
 # flags of `vllm serve` that other options of the unit or of the role set
 OWNED_ARGUMENTS = {
     "compilation_config",
@@ -51,6 +50,19 @@ def unit_problems(units: Sequence[Unit]) -> list[str]:
     return [*_shared(units), *(problem for unit in units for problem in _alone(unit))]
 
 
+def unit_paths(units: Sequence[Unit]) -> list[str]:
+    """The files and folders beside their programs that ``units`` read: weights, and what their engine_args name."""
+    found = {unit["model_path"] for unit in units}
+    for unit in units:
+        found.update(path for _flag, path in named_files(_with_underscores(unit)))
+    return sorted(found)
+
+
+def _with_underscores(unit: Unit) -> dict[str, Any]:
+    """The further flags in the planner's spelling."""
+    return {flag.replace("-", "_"): value for flag, value in (unit.get("engine_args") or {}).items()}
+
+
 def _shared(units: Sequence[Unit]) -> Iterator[str]:
     """Things that two units of one host cannot both have."""
     for name, users in _users(units, lambda unit: [unit["name"]]):
@@ -77,7 +89,9 @@ def _alone(unit: Unit) -> Iterator[str]:
     yield from _address(unit)
     yield from _devices(unit)
     for option in ("engine_path", "model_path"):
-        yield from _path(unit, option)
+        yield from _path(unit, option, unit[option])
+    for flag, path in named_files(_with_underscores(unit)):
+        yield from _path(unit, f"engine_args.{flag}", path)
     for argument, value in (unit.get("engine_args") or {}).items():
         yield from _argument(unit, argument, value)
     for variable in filter(is_secret, unit.get("engine_env") or {}):
@@ -103,13 +117,11 @@ def _devices(unit: Unit) -> Iterator[str]:
         yield f"{unit['name']}: runs on the CPU without cpu_kv_gib: say how many GiB of KV cache each rank gets."
 
 
-def _path(unit: Unit, option: str) -> Iterator[str]:
-    path = unit[option]
+def _path(unit: Unit, option: str, path: str) -> Iterator[str]:
     if not PATH.fullmatch(path):
         yield f"{unit['name']}: {option} {path!r} is no plain absolute path: use letters, digits and ._/+@=:,- only."
-    for folder in PRIVATE_FOLDERS:
-        if PurePosixPath(path).is_relative_to(folder):
-            yield f"{unit['name']}: {option} {path} lies under {folder}, of which each unit sees its own: move it."
+    elif is_private(path):
+        yield f"{unit['name']}: {option} {path} lies where each unit has a folder of its own: move it."
 
 
 def _argument(unit: Unit, argument: str, value: Any) -> Iterator[str]:

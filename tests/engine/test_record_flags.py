@@ -47,6 +47,18 @@ class EngineArgs:
             group.add_argument("--model", **kwargs["model"])
 """
 
+TOOL_PARSERS = """
+UNRELATED = {"other": 1}
+_TOOL_PARSERS_TO_REGISTER = {
+    "hermes": ("hermes_tool_parser", "HermesToolParser"),
+    "muse": ("muse_tool_parser", "MuseToolParser"),
+}
+"""
+
+REASONING_PARSERS = """
+_REASONING_PARSERS_TO_REGISTER = {"qwen3": ("qwen3_reasoning_parser", "Qwen3")}
+"""
+
 FLAGS = {
     *("chat_template", "port", "ssl_cert_reqs", "api_server_count"),
     *("dtype", "gpu_memory_utilization", "device_memory_utilization", "model"),
@@ -59,12 +71,21 @@ def wheel(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("vllm/entrypoints/common/cli_args.py", FRONTEND)
         archive.writestr("vllm/engine/arg_utils.py", ENGINE)
+        archive.writestr("vllm/tool_parsers/__init__.py", TOOL_PARSERS)
+        archive.writestr("vllm/reasoning/__init__.py", REASONING_PARSERS)
         archive.writestr("vllm/entrypoints/other.py", 'parser.add_argument("--of-another-command")')
     return path
 
 
 def test_the_source_tells_its_flags(wheel):
     assert record_flags.flags_of_source(record_flags.sources_of_wheel(wheel)) == FLAGS
+
+
+def test_the_source_tells_its_parsers(wheel):
+    assert record_flags.parsers_of_source(record_flags.sources_of_wheel(wheel)) == {
+        "tool_call_parser": {"hermes", "muse"},
+        "reasoning_parser": {"qwen3"},
+    }
 
 
 def test_an_environment_has_the_same_sources(wheel, tmp_path):
@@ -78,12 +99,14 @@ def test_options_become_flags():
     assert record_flags.flags(options) == {"enable_log_deltas", "no_op"}
 
 
-def test_a_rendered_list_reads_back(tmp_path):
+def test_rendered_lists_read_back(tmp_path):
     recorded = {"cuda-2": frozenset({"b", "a"}), "cpu-1": frozenset({"c"})}
+    parsers = {"cuda-2": {"tool_call_parser": frozenset({"y", "x"}), "reasoning_parser": frozenset({"z"})}}
     module = tmp_path / "lists.py"
-    module.write_text(record_flags.render(recorded))
-    assert runpy.run_path(str(module))["RECORDED"] == recorded
+    module.write_text(record_flags.render(recorded, parsers))
+    read = runpy.run_path(str(module))
+    assert (read["RECORDED"], read["PARSERS"]) == (recorded, parsers)
 
 
 def test_the_committed_lists_are_as_rendered():
-    assert record_flags.LISTS.read_text() == record_flags.render(record_flags.read_lists())
+    assert record_flags.LISTS.read_text() == record_flags.render(*record_flags.read_lists())

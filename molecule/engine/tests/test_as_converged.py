@@ -20,6 +20,18 @@ import torch
 print(torch.compile(lambda x: (x * 2 + 1).relu().sum())(torch.ones(1000)).item())
 """
 
+# What the engine's parser makes of a file of settings.
+PARSE = """
+import dataclasses, json, pathlib
+from vllm.entrypoints.cli.serve import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+path = pathlib.Path("/tmp/vllm/pass_through.yaml")
+path.write_text(SETTINGS)
+parsed = vars(make_arg_parser(FlexibleArgumentParser(add_json_tip=False)).parse_args(["--config", str(path)]))
+plain = lambda value: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)
+print(json.dumps(parsed, default=plain))
+"""
+
 
 def as_engine(host, script):
     """The output of a script that the engine's Python runs, as a unit of the user vllm does."""
@@ -86,12 +98,18 @@ def test_the_engines_user_can_compile(host):
 def test_the_recorded_flags_are_those_of_the_engines_own_parser(host):
     described = as_engine(host, (CHECKOUT / "tests/engine/describe_flags.py").read_text())
     options = [line for line in described.split() if line.startswith("--")]
-    assert record_flags.flags(options) == record_flags.read_lists()["cpu-0.32.0"]
+    assert record_flags.flags(options) == record_flags.read_lists()[0]["cpu-0.32.0"]
 
 
-def test_the_source_tells_the_same_flags_as_the_parser(host):
-    names = host.check_output(f"cd {PACKAGES} && find vllm/engine vllm/entrypoints -name '*.py'").split()
-    sources = {
-        name: host.file(f"{PACKAGES}/{name}").content_string for name in names if record_flags.declares_flags(name)
-    }
-    assert record_flags.flags_of_source(sources) == record_flags.read_lists()["cpu-0.32.0"]
+def test_the_engines_own_parser_takes_what_the_role_serve_passes_through(host):
+    """The file is what that role's test of its template writes."""
+    settings = (CHECKOUT / "tests/unit/roles/serve/fixtures/pass_through.txt").read_text()
+    parsed = json.loads(as_engine(host, PARSE.replace("SETTINGS", json.dumps(settings))).splitlines()[-1])
+    assert parsed["chat_template"] == "{%- for message in messages %}\n{{ message.content }}\n{%- endfor %}"
+    assert [(adapter["name"], adapter["path"]) for adapter in parsed["lora_modules"]] == [
+        ("sql", "/srv/adapters/sql"),
+        ("old", "/srv/adapters/old"),
+    ]
+    assert parsed["speculative_config"] == {"method": "eagle3", "model": "/srv/drafts/e", "num_speculative_tokens": 3}
+    assert (parsed["tool_call_parser"], parsed["reasoning_parser"]) == ("hermes", "qwen3")
+    assert (parsed["enable_auto_tool_choice"], parsed["enable_prefix_caching"]) == (True, False)

@@ -60,6 +60,14 @@ def test_nearest(written, meant):
     assert engine_flags.nearest(written, "cuda", "0.33.0") == meant
 
 
+@pytest.mark.parametrize(("variant", "version"), ENGINES)
+def test_parsers_are_recorded_with_every_engine(variant, version):
+    parsers = engine_flags.parsers(variant, version)
+    assert set(parsers) == {"tool_call_parser", "reasoning_parser"} <= engine_flags.known(variant, version)
+    assert parsers["tool_call_parser"] >= {"llama3_json", "hermes", "openai"}
+    assert parsers["reasoning_parser"] >= {"deepseek_r1", "qwen3"}
+
+
 def test_recorded_versions_are_told():
     assert engine_flags.recorded("cpu") == ["0.32.0"]
     assert engine_flags.recorded("tpu") == []

@@ -87,7 +87,7 @@ def test_good_units(units):
         ),
         (
             [unit(model_path="/dev/shm/tiny")],
-            "tiny-0: model_path /dev/shm/tiny lies under /dev/shm, of which each unit sees its own: move it.",
+            "tiny-0: model_path /dev/shm/tiny lies where each unit has a folder of its own: move it.",
         ),
         (
             [unit(engine_args={"api_key": "x"})],

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._serve_units import unit_paths
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "serve"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
@@ -48,6 +49,7 @@ def render(template, replica, **options):
         DEFAULTS
         | {name: VARIABLES[name] for name in ("__serve_settings_path", "__serve_cache_path")}
         | {"serve_engine_key": KEY, "__serve_unit": replica}
+        | {"__serve_read_paths": [replica["engine_path"], *unit_paths([replica])]}
         | options
     )
     expression = "{{ lookup('template', '%s') }}" % (ROLE / "templates" / template)
@@ -108,6 +110,24 @@ def test_settings_are_the_words_of_the_engine_with_dashes():
 def test_engine_arguments_keep_their_kind(given, expected):
     without = settings(unit())
     assert settings(unit(engine_args=given)) == without | expected
+
+
+PASSED_THROUGH = {
+    "chat_template": "{%- for message in messages %}\n{{ message.content }}\n{%- endfor %}",
+    "enable_auto_tool_choice": True,
+    "enable_lora": True,
+    "enable_prefix_caching": False,
+    "lora_modules": ["old=/srv/adapters/old", {"name": "sql", "path": "/srv/adapters/sql"}],
+    "reasoning_parser": "qwen3",
+    "speculative_config": {"method": "eagle3", "model": "/srv/drafts/e", "num_speculative_tokens": 3},
+    "tool_call_parser": "hermes",
+}
+
+
+def test_what_is_passed_through_is_the_file_that_the_engines_own_parser_is_tried_with():
+    """That it takes the file is tested where an engine is built (molecule/engine)."""
+    written = render("etc/gpufleet/serve/replica.yaml.j2", unit(engine_args=PASSED_THROUGH))
+    assert written == (Path(__file__).with_name("fixtures") / "pass_through.txt").read_text()
 
 
 def test_a_setting_that_is_left_to_the_engine_is_not_written():
@@ -193,6 +213,7 @@ def test_an_environment_variable_of_the_unit_wins():
         ({"model_path": "/home/ada/model"}, "read-only"),
         ({"engine_path": "/root/venv"}, "read-only"),
         ({"model_path": "/homework"}, "true"),
+        ({"engine_args": {"chat_template": "/home/ada/chat.jinja"}}, "read-only"),
     ],
 )
 def test_homes_are_hidden_unless_something_lies_there(paths, protection):
