@@ -53,7 +53,7 @@ plan: link venv model ## plan an inventory and show the plan; changes no host: I
 
 link: ## make the collection's name resolve in this checkout
 	@mkdir -p $(dir $(LINK))
-	@ln -sfn $(CURDIR) $(LINK)
+	@[ "$$(readlink $(LINK))" = $(CURDIR) ] || ln -sfn $(CURDIR) $(LINK)
 
 model: ## the tiny model that the demo and the tests serve: 2.5 million random weights
 	@$(PYTHON) tests/model/make_tiny_model.py tests/model/tiny >/dev/null

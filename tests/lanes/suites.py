@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run a lane: its suites one after another, each to its end, whatever the others did.
+"""Run a lane: each of its suites to its end, whatever the others did, two at once where they bear it.
 
     suites.py check | test | soak          a lane
     suites.py lint molecule-gateway ...    some suites by name
@@ -14,12 +14,14 @@ and how many passed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,15 @@ LANES = Path(__file__).resolve().parent
 
 # Scenarios that the newest ansible-core drives where there is a Python for it.
 ON_NEWEST_CORE = {"fleet"}
+
+# Scenarios with the real engine, which takes all cores that it finds.
+REAL_ENGINE = {"fleet"}
+
+# The longest begins first, so that no core is idle at the end.
+LONGEST = {"lifecycle"}
+
+# Suites that run at once: a scenario is busy on one core for most of its time.
+AT_ONCE = 2
 
 # Lines of a failed suite that are told again at the end.
 LAST_WORDS = 25
@@ -38,13 +49,14 @@ class Suite:
     """A command whose exit status is its result.
 
     ``core`` names the environment that it runs in: ``2.19``, ``2.21``, or ``newest``, which is 2.21 where there is a
-    Python for that.
+    Python for that. ``alone`` says that it takes the whole machine.
     """
 
     name: str
     command: tuple[str, ...]
     lanes: frozenset[str]
     core: str = "2.19"
+    alone: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,24 +78,26 @@ class Skipped(Exception):
 
 
 def all_suites() -> list[Suite]:
-    """Every suite, in the order in which a lane runs them: what fails fastest comes first."""
+    """Every suite, in the order in which a lane begins them: what fails fastest comes first."""
     check, test, soak = frozenset({"check", "test"}), frozenset({"test"}), frozenset({"soak"})
+    sanity = ("tests/lanes/ansible_test", "sanity", "--requirements")
     scenarios = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
-    scenarios.sort(key=lambda name: name in ON_NEWEST_CORE)
+    scenarios.sort(key=lambda name: (name in REAL_ENGINE, name not in LONGEST))
     return [
         Suite("lint", ("tests/lanes/lint",), check),
         Suite("unit", ("pytest", "-q", "-n", "auto"), check),
-        Suite("sanity", ("tests/lanes/ansible_test", "sanity", "--requirements"), test),
-        Suite("sanity-2.21", ("tests/lanes/ansible_test", "sanity", "--requirements"), test, core="2.21"),
         Suite("unit-2.21", ("tests/lanes/ansible_test", "units"), test, core="2.21"),
-        Suite("build", ("tests/lanes/build",), test),
-        Suite("engine-locks", ("pytest", "-q", "tests/engine"), test),
+        Suite("sanity-2.21", sanity, test, core="2.21", alone=False),
+        Suite("sanity", sanity, test, alone=False),
+        Suite("build", ("tests/lanes/build",), test, alone=False),
+        Suite("engine-locks", ("pytest", "-q", "tests/engine"), test, alone=False),
         *(
             Suite(
                 f"molecule-{name}",
                 ("tests/lanes/molecule", "test", "-s", name),
                 test,
                 core="newest" if name in ON_NEWEST_CORE else "2.19",
+                alone=name in REAL_ENGINE,
             )
             for name in scenarios
         ),
@@ -115,13 +129,22 @@ def environment(core: str) -> Path:
     return folder
 
 
+def run_all(suites: Iterable[Suite]) -> list[Outcome]:
+    """Run suites in their order, two at once where neighbours bear it."""
+    outcomes: list[Outcome] = []
+    for alone, neighbours in itertools.groupby(suites, key=lambda suite: suite.alone):
+        with ThreadPoolExecutor(1 if alone else AT_ONCE) as pool:
+            outcomes.extend(pool.map(run, neighbours))
+    return outcomes
+
+
 def run(suite: Suite) -> Outcome:
     """Run one suite; its output goes where ours goes."""
     print(f"\n=== {suite.name}", flush=True)
     begun = time.monotonic()
     heard: deque[str] = deque(maxlen=LAST_WORDS)
     try:
-        status = say(suite.command, variables(environment(suite.core)), heard)
+        status = pass_on(suite, variables(environment(suite.core)), heard)
     except Skipped as reason:
         print(f"skipped: {reason}", flush=True)
         return Outcome(suite.name, "skipped", reason=str(reason))
@@ -145,14 +168,15 @@ def variables(venv: Path) -> dict[str, str]:
     }
 
 
-def say(command: Sequence[str], more: dict[str, str], heard: deque[str]) -> int:
-    """Run a command, pass on each line as it comes, remember the last ones; returns the exit status.
+def pass_on(suite: Suite, more: dict[str, str], heard: deque[str]) -> int:
+    """Run a suite, pass on each line as it comes, and remember the last ones; returns the exit status.
 
     Raises:
         OSError: the command could not be started.
     """
+    prefix = "" if suite.alone else f"{suite.name} | "
     with subprocess.Popen(
-        command,
+        suite.command,
         cwd=ROOT,
         env=os.environ | more,
         stdin=subprocess.DEVNULL,
@@ -163,7 +187,7 @@ def say(command: Sequence[str], more: dict[str, str], heard: deque[str]) -> int:
     ) as process:
         assert process.stdout
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(f"{prefix}{line}", end="", flush=True)
             heard.append(line.rstrip())
     return process.returncode
 
@@ -182,11 +206,11 @@ def choose(words: Sequence[str], suites: Iterable[Suite]) -> list[Suite]:
     return [suite for suite in suites if suite.name in words or suite.lanes.intersection(words)]
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
+def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
     """What failed in its last words, the table of times and results, and the line that counts them."""
     failures = [line for o in outcomes if o.last_words for line in ("", f"=== {o.suite} failed:", *o.last_words)]
     rows = [f"{o.suite:24} {o.result:8} {o.seconds:5.0f} s  {o.reason}".rstrip() for o in outcomes]
-    rows.append(f"{'':24} {'':8} {sum(o.seconds for o in outcomes):5.0f} s")
+    rows.append(f"{'':24} {'':8} {seconds:5.0f} s")
     counts = {result: sum(o.result == result for o in outcomes) for result in ("passed", "failed", "skipped")}
     closing = f"{counts['passed']} passed, {counts['failed']} failed"
     if counts["skipped"]:
@@ -196,8 +220,9 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def main(words: Sequence[str]) -> int:
     """Run the suites that the words name; returns the exit status."""
-    outcomes = [run(suite) for suite in choose(words, all_suites())]
-    print(summary(outcomes), flush=True)
+    begun = time.monotonic()
+    outcomes = run_all(choose(words, all_suites()))
+    print(summary(outcomes, time.monotonic() - begun), flush=True)
     return 1 if any(outcome.result == "failed" for outcome in outcomes) else 0
 
 

@@ -50,6 +50,22 @@ def test_tells_the_last_words_of_a_failure_again_above_the_table(monkeypatch, ca
     assert lines[again + 1 : again + 1 + suites.LAST_WORDS] == [*(f"line {n}" for n in range(77, 101)), "the cause"]
 
 
+def test_runs_two_at_once_where_both_bear_it_and_says_whose_words_are_whose(monkeypatch, capfd, tmp_path):
+    def meet(mine: str, yours: str) -> tuple[str, ...]:
+        wait = f"touch {tmp_path}/{mine}; for n in $(seq 100); do [ -e {tmp_path}/{yours} ] && break; sleep 0.1; done"
+        return ("sh", "-c", f"{wait}; [ -e {tmp_path}/{yours} ] && echo met")
+
+    fake(
+        monkeypatch,
+        suites.Suite("one", meet("one", "two"), TEST, alone=False),
+        suites.Suite("two", meet("two", "one"), TEST, alone=False),
+        suites.Suite("last", ("sh", "-c", f"ls {tmp_path}"), TEST),
+    )
+    assert suites.main(["test"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert {"one | met", "two | met", "one", "two"} <= set(lines)
+
+
 def test_names_what_it_skipped_and_passes(monkeypatch, capfd, tmp_path):
     (tmp_path / "newer_python").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "newer_python").chmod(0o755)
