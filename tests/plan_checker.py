@@ -302,8 +302,9 @@ def _memory(plan: Plan) -> Iterator[str]:
                 yield f"{where}: takes {row['device_gib']} of {usable[row['device_key']]} GiB"
             if model["accelerator"] == "cpu" and row["kv_gib"] > usable[row["device_key"]]:
                 yield f"{where}: a KV cache of {row['kv_gib']} GiB where {usable[row['device_key']]} are granted"
-            if row["kv_tokens"] != row["kv_blocks"] * row["block_size"]:
-                yield f"{where}: {row['kv_blocks']} blocks of {row['block_size']} are not {row['kv_tokens']} tokens"
+            held = row["block_size"] * model["decode_context_parallel_size"]
+            if row["kv_tokens"] != row["kv_blocks"] * held:
+                yield f"{where}: {row['kv_blocks']} blocks of {held} are not {row['kv_tokens']} tokens"
         if model["memory"] and model["fits_requests"] < 1:
             yield f"{model['name']}: holds {model['fits_requests']} requests"
 

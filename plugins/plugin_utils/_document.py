@@ -185,6 +185,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "accelerator": fits[0].kind.accelerator if fits else None,
         "capacity": _capacity(draft, model, fits),
         "data_parallel_size": layout.data_parallel_size if layout else None,
+        "decode_context_parallel_size": model.decode_context_parallel_size,
         "default": model is draft.default_model,
         "device_key": fits[0].kind.key if fits else None,
         "distributed_executor_backend": executor(layout) if layout else None,

@@ -8,6 +8,8 @@ The rules are vLLM 0.33's (v1/kv_cache_interface.py, v1/core/kv_cache_planning.p
 - a layer keeps a page for every block of tokens: keys and values of a rank's heads, a latent vector, or a state;
 - layers of one kind share a block table. Where a model has layers of several kinds they are put in groups of equal
   length, and all groups draw from one pool of blocks, whose size is a page of each layer of a group;
+- with decode context parallelism the ranks of a stage deal the tokens of layers that keep everything out among
+  themselves, so a block holds that many times the tokens;
 - pages have one size: a smaller one holds more tokens, and where a layer keeps a state, blocks of tokens are made as
   large as it;
 - a request takes the blocks of every group: all of its tokens, those of a window, or the pages of a state.
@@ -46,7 +48,8 @@ class Rules:
     """What differs between versions of the engine, and what the operator chose.
 
     grouped: layers with a window give back what lies behind it; otherwise they keep everything. in_flight: tokens that
-    steps under way may hold beyond a window. state_blocks: of one request, for each group of layers with a state.
+    steps under way may hold beyond a window. context_ranks: ranks that each keep a part of the tokens.
+    state_blocks: of one request, for each group of layers with a state.
     draft_tokens: speculated at once. draft_layers: layers of the model's own that draft them, and keep what they read.
     """
 
@@ -54,6 +57,7 @@ class Rules:
     block_tokens: int = 16
     grouped: bool = True
     in_flight: int = 2048
+    context_ranks: int = 1
     state_blocks: int = 1
     draft_tokens: int = 0
     draft_layers: int = 0
@@ -92,7 +96,7 @@ class Group:
 class Cache:
     """The layout of the cache on the ranks of a replica; one object for one layout, so that it compares by identity.
 
-    block_bytes: of one block, for each stage. block_tokens: that a block holds where everything is kept.
+    block_bytes: of one block, for each stage. block_tokens: that a rank's block holds where everything is kept.
     """
 
     shape: ModelShape
@@ -108,7 +112,7 @@ class Cache:
     def tokens(self, blocks: int) -> int:
         """Tokens that so many blocks hold: in models of one kind of layers to the block, else of longest requests."""
         if len(self.groups) == 1 and self.groups[0].kind != STATE:
-            return blocks * self.block_tokens
+            return blocks * self.groups[0].tokens
         most = self.shape.max_position_embeddings
         return int(blocks / max(1, self.request_blocks(most)) * most)
 
@@ -122,7 +126,7 @@ class Cache:
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.request_blocks(middle) <= blocks else (low, middle - 1)
-        return low // self.block_tokens * self.block_tokens if len(self.groups) == 1 else low
+        return low // self.groups[0].tokens * self.groups[0].tokens if len(self.groups) == 1 else low
 
 
 @lru_cache(maxsize=4096)
@@ -139,14 +143,21 @@ def cache_layout(shape: ModelShape, tensor_parallel_size: int, stage_layers: tup
         for layer, page in pages.items():
             sizes[stages[layer]] += page.size
         counts = tuple(sum(stages[layer] == stage for layer in pages) for stage in range(len(stage_layers)))
-        group = Group(kind, rules.block_tokens, counts)
-        return Cache(shape, rules, tuple(max(1, size) for size in sizes), rules.block_tokens, (group,))
+        groups = _dealt_out([Group(kind, rules.block_tokens, counts)], rules)
+        return Cache(shape, rules, tuple(max(1, size) for size in sizes), rules.block_tokens, groups)
     pages = _of_one_size(shape, pages, tensor_parallel_size, rules)
     groups = _grouped(pages, stages, len(stage_layers))
     size = max(page.size for page in pages.values())
     widest = tuple(max(group.layers[stage] for group in groups) for stage in range(len(stage_layers)))
     tokens = max((group.tokens for group in groups if group.kind == FULL), default=rules.block_tokens)
-    return Cache(shape, rules, tuple(max(1, count * size) for count in widest), tokens, groups)
+    return Cache(shape, rules, tuple(max(1, count * size) for count in widest), tokens, _dealt_out(groups, rules))
+
+
+def _dealt_out(groups: Sequence[Group], rules: Rules) -> tuple[Group, ...]:
+    """The groups with the tokens that a block holds on all ranks that share it; a state stands whole on each."""
+    return tuple(
+        replace(group, tokens=group.tokens * rules.context_ranks) if group.kind == FULL else group for group in groups
+    )
 
 
 def _pages(shape: ModelShape, tensor_parallel_size: int, rules: Rules) -> dict[int, _Page]:

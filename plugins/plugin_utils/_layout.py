@@ -17,7 +17,7 @@ from ._devices import CPU, Kind
 from ._findings import Findings
 from ._fleet import Fleet
 from ._memory import as_served
-from ._parallelism import layouts, tensor_sizes, why_not_data, why_not_pipeline, why_not_tensor
+from ._parallelism import layouts, tensor_sizes, why_not_context, why_not_data, why_not_pipeline, why_not_tensor
 from ._placement import Space
 from ._remedies import MULTI_HOST, refuse_size
 from ._search import AppliedLayouts, RunnerUp, alike, kept, ranked, runners_up
@@ -88,6 +88,17 @@ def check_wished_layout(model: Model, shape: ModelShape, fleet: Fleet, findings:
     if obstacle:
         findings.refuse(
             "pipeline_parallel_too_large", model.name, obstacle, "lower pipeline_parallel_size, or set it to auto"
+        )
+        return False
+    obstacles = [
+        why_not_context(model, shape, size) for size in ([tensor] if tensor else tensor_sizes(shape, max(most, 8)))
+    ]
+    if all(obstacles):
+        findings.refuse(
+            "decode_context_parallel_not_possible",
+            model.name,
+            obstacles[-1] or "",
+            "lower decode_context_parallel_size, or leave it out: every rank then keeps the tokens of its heads whole",
         )
         return False
     obstacle = why_not_data(model, shape, _wished(model))

@@ -235,6 +235,7 @@ def cache_rules(model: Model, shape: ModelShape, kind: Kind, layout: Layout, bat
         and kind.accelerator != CPU
         and model.engine_args.get("disable_hybrid_kv_cache_manager") is not True,
         in_flight=in_flight * batch.tokens,
+        context_ranks=model.decode_context_parallel_size,
         state_blocks=1 if model.engine_args.get("enable_prefix_caching") is False else behaves.state_blocks,
         draft_tokens=drafts if isinstance(drafts, int) and not isinstance(drafts, bool) and drafts > 0 else 0,
         draft_layers=shape.draft_layers if drafts_itself(model.engine_args) else 0,

@@ -17,6 +17,7 @@ OWN_WORDS = {
     "tp": "tensor_parallel_size",
     "pp": "pipeline_parallel_size",
     "dp": "data_parallel_size",
+    "dcp": "decode_context_parallel_size",
     "device_memory_utilization": "gpu_memory_utilization",
 }
 """Further names of flags that are options of the model."""
@@ -30,6 +31,7 @@ OWNED_FLAGS = {
             "tensor_parallel_size",
             "pipeline_parallel_size",
             "data_parallel_size",
+            "decode_context_parallel_size",
             "distributed_executor_backend",
             "gpu_memory_utilization",
             "max_num_seqs",
@@ -60,7 +62,6 @@ OWNED_FLAGS = {
             "data_parallel_external_lb",
             "data_parallel_multi_port_external_lb",
             "data_parallel_supervisor_port",
-            "decode_context_parallel_size",
             "prefill_context_parallel_size",
             "grpc",
             "grpc_port",

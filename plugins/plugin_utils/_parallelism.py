@@ -5,7 +5,8 @@
 
 The engine's rules (vLLM 0.33, config/model.py verify_with_parallel_config, layers/linear.py): the attention heads
 divide by the tensor parallel size; the key-value heads divide by it, or it by them; the columns of the feed-forward
-layers divide by it; a pipeline has at most one stage a layer, and the model must know pipelines.
+layers divide by it; a pipeline has at most one stage a layer, and the model must know pipelines; the tokens of the KV
+cache can be dealt out among ranks that would otherwise keep the same.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from ..module_utils._model import ModelShape, ShardingError
-from ._weights import Layout, stage_weights
+from ..module_utils._model import CHUNKED, MLA, SLIDING, ModelShape, ShardingError
+from ._weights import Layout, drafts_itself, stage_weights
 from ._wishes import Model
 
 
@@ -60,6 +61,37 @@ def why_not_data(model: Model, shape: ModelShape, layout: Layout) -> str | None:
     return None
 
 
+def why_not_context(model: Model, shape: ModelShape, tensor_parallel_size: int) -> str | None:
+    """Why the ranks of a stage cannot deal the KV cache's tokens out among themselves as wished; None where they can.
+
+    Only ranks that would keep the same keys and values can: with latent attention all of a stage, otherwise those
+    beyond the number of key-value heads. Source: vLLM 0.33, config/parallel.py, config/model.py and
+    v1/core/kv_cache_coordinator.py.
+    """
+    context_ranks = model.decode_context_parallel_size
+    if context_ranks == 1:
+        return None
+    size = f"decode_context_parallel_size {context_ranks}"
+    kinds = {shape.layer_type(layer) for layer in range(shape.num_hidden_layers)}
+    if kinds & {SLIDING, CHUNKED}:
+        return f"{size} is for layers that attend to everything, and some of its layers have a window"
+    if drafts_itself(model.engine_args):
+        return f"{size} with layers that draft tokens is not known to this planner: each rank keeps theirs whole"
+    if tensor_parallel_size % context_ranks:
+        return f"{size} does not divide tensor_parallel_size {tensor_parallel_size}"
+    if shape.attention == MLA:
+        return None
+    heads = shape.num_key_value_heads
+    if context_ranks * heads > tensor_parallel_size:
+        return (
+            f"{size} needs ranks that keep the same, tensor_parallel_size {context_ranks * heads} or more with its "
+            f"{heads} key-value heads, and it is {tensor_parallel_size}"
+        )
+    if shape.num_attention_heads // heads % context_ranks:
+        return f"{size} does not divide its {shape.num_attention_heads // heads} attention heads a key-value head"
+    return None
+
+
 def tensor_sizes(shape: ModelShape, most: int) -> list[int]:
     """The legal tensor parallel sizes up to ``most``."""
     return [size for size in range(1, most + 1) if why_not_tensor(shape, size) is None]
@@ -71,7 +103,7 @@ def layouts(model: Model, shape: ModelShape, devices: int) -> Iterator[Layout]:
         if why_not_pipeline(shape, pipeline):
             continue
         for tensor in _open(model.tensor_parallel_size, devices // pipeline):
-            if why_not_tensor(shape, tensor):
+            if why_not_tensor(shape, tensor) or why_not_context(model, shape, tensor):
                 continue
             for data in _open(model.data_parallel_size, devices // (pipeline * tensor)):
                 layout = Layout(tensor, pipeline, data)

@@ -279,8 +279,11 @@ def work_of(
     pipeline_parallel_size: int = 1,
     expert_parallel_size: int = 1,
     kv_item_bytes: int = 2,
+    context_ranks: int = 1,
 ) -> Work:
-    """What running ``shape`` over a token means for one rank. ``kv_item_bytes``: of one key or value.
+    """What running ``shape`` over a token means for one rank.
+
+    ``kv_item_bytes``: of one key or value. ``context_ranks``: ranks that each keep a part of the tokens.
 
     With expert parallelism a rank holds whole experts, but fewer of them: per expert of the model it reads and
     multiplies the same share as when every expert is divided.
@@ -319,7 +322,7 @@ def work_of(
             )
             for bits, (size, weights) in routed.items()
         ),
-        attention=_attention(shape, ranks, kv_item_bytes),
+        attention=_attention(shape, ranks, kv_item_bytes, context_ranks),
         state=_state_bytes(shape, ranks),
     )
 
@@ -345,13 +348,13 @@ def _multiplied_bits(tensor: Tensor) -> int:
     return NARROW.get((stored.bits, stored.scale_bytes), 16) if stored else 16
 
 
-def _attention(shape: ModelShape, ranks: int, item_bytes: int) -> tuple[Attention, ...]:
+def _attention(shape: ModelShape, ranks: int, item_bytes: int, context_ranks: int) -> tuple[Attention, ...]:
     """The layers that look back, those alike together."""
     kinds = Counter(
         part for layer in range(shape.num_hidden_layers) for part in _layer(shape, layer, ranks, item_bytes)
     )
     return tuple(
-        Attention(part.size * count, part.prefill * count, part.decode * count, part.reach)
+        Attention(part.size * count / context_ranks, part.prefill * count, part.decode * count, part.reach)
         for part, count in kinds.items()
     )
 

@@ -27,6 +27,7 @@ OWNED_ARGUMENTS = {
     "compilation_config",
     "config",
     "data_parallel_size",
+    "decode_context_parallel_size",
     "distributed_executor_backend",
     "dtype",
     "gpu_memory_utilization",

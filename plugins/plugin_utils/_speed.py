@@ -114,6 +114,7 @@ def server_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: 
         layout.pipeline_parallel_size,
         expert_parallel_size=held.expert_parallel_size,
         kv_item_bytes=kv_item_bytes(model, shape),
+        context_ranks=model.decode_context_parallel_size,
     )
     return Server(work, rates, sequences=requests // layout.data_parallel_size, batch_tokens=memory.batch.tokens)
 

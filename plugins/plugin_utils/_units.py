@@ -55,6 +55,7 @@ def _config(choice: Choice, layout: Layout, accelerator: str) -> dict[str, Any]:
         "tensor_parallel_size": layout.tensor_parallel_size,
         "pipeline_parallel_size": layout.pipeline_parallel_size,
         "data_parallel_size": layout.data_parallel_size if layout.data_parallel_size > 1 else None,
+        "decode_context_parallel_size": context if (context := model.decode_context_parallel_size) > 1 else None,
         "distributed_executor_backend": executor(layout) if layout.world > 1 else None,
         "gpu_memory_utilization": model.gpu_memory_utilization,
         "max_num_seqs": model.max_num_seqs,

@@ -46,6 +46,7 @@ MODEL_OPTIONS = frozenset(
         "tensor_parallel_size",
         "pipeline_parallel_size",
         "data_parallel_size",
+        "decode_context_parallel_size",
         "distributed_executor_backend",
         "gpu_memory_utilization",
         "max_num_seqs",
@@ -109,6 +110,7 @@ class Model:
     tensor_parallel_size: int | None = None
     pipeline_parallel_size: int | None = None
     data_parallel_size: int | None = None
+    decode_context_parallel_size: int = 1
     distributed_executor_backend: str = "auto"
     gpu_memory_utilization: float | None = None
     max_num_seqs: int | None = None
@@ -166,6 +168,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
         tensor_parallel_size=reader.integer_or_auto("tensor_parallel_size", most=MOST_RANKS),
         pipeline_parallel_size=reader.integer_or_auto("pipeline_parallel_size", most=MOST_RANKS),
         data_parallel_size=reader.integer_or_auto("data_parallel_size", most=MOST_RANKS),
+        decode_context_parallel_size=reader.integer("decode_context_parallel_size", most=MOST_RANKS) or 1,
         distributed_executor_backend=_executor(reader, findings),
         gpu_memory_utilization=reader.number("gpu_memory_utilization", most=1.0),
         max_num_seqs=reader.integer("max_num_seqs"),

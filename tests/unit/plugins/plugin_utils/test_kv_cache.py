@@ -83,6 +83,26 @@ def test_pages_of_narrower_layers_hold_more_tokens():
     assert cache.block_tokens == 32
 
 
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [("deepseek-ai/DeepSeek-R1", 8), ("meta-llama/Llama-3.1-8B", 32), (QWEN_9B, 16)],
+)
+def test_ranks_that_deal_the_tokens_out_keep_that_many_times_more(name, ranks):
+    """Source: vLLM 0.33, v1/kv_cache_interface.py max_memory_usage_bytes; a state stands whole on each rank."""
+    alone, dealt = (layout(name, ranks=ranks, context_ranks=number) for number in (1, 4))
+    assert dealt.block_bytes == alone.block_bytes
+    keeping = [
+        (a.tokens, d.tokens) for a, d in zip(alone.groups, dealt.groups, strict=True) if a.kind == "full_attention"
+    ]
+    assert keeping and all(d == 4 * a for a, d in keeping)
+    states = [(a, d) for a, d in zip(alone.groups, dealt.groups, strict=True) if a.kind == "state"]
+    assert all(a == d for a, d in states)
+    if not states:
+        assert dealt.tokens(1000) == 4 * alone.tokens(1000)
+        assert dealt.request_blocks(131072) == alone.request_blocks(131072 // 4)
+        assert dealt.longest(1000) == 4 * alone.longest(1000)
+
+
 def test_a_pipeline_divides_groups_among_its_stages():
     whole = layout(OLMO)
     halves = layout(OLMO, stages=(16, 16))

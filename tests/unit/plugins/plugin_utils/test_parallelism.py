@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.gpufleet.serving.plugins.module_utils import _model_catalogue
 from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelShape
 from ansible_collections.gpufleet.serving.plugins.module_utils._model_config import shape_from_config
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._parallelism import (
     layouts,
     tensor_sizes,
+    why_not_context,
     why_not_pipeline,
     why_not_tensor,
 )
@@ -98,3 +100,27 @@ def test_layouts_are_all_that_the_wishes_leave_open(wishes, devices, expected):
 
 def test_key_value_heads_are_copied_where_there_are_more_ranks():
     assert tensor_sizes(shape_from_config(LLAMA_8B), 32) == [1, 2, 4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("name", "context_ranks", "tensor", "words"),
+    [
+        ("deepseek-ai/DeepSeek-R1", 8, 8, None),
+        ("deepseek-ai/DeepSeek-R1", 4, 8, None),
+        ("deepseek-ai/DeepSeek-R1", 3, 8, "does not divide tensor_parallel_size 8"),
+        ("meta-llama/Llama-3.1-8B", 1, 1, None),
+        ("meta-llama/Llama-3.1-8B", 2, 16, None),
+        ("meta-llama/Llama-3.1-8B", 2, 8, "tensor_parallel_size 16 or more with its 8 key-value heads, and it is 8"),
+        ("Qwen/Qwen2.5-0.5B", 2, 14, "does not divide its 7 attention heads a key-value head"),
+        ("openai/gpt-oss-20b", 2, 16, "some of its layers have a window"),
+    ],
+)
+def test_tokens_are_dealt_out_among_ranks_that_would_keep_the_same(name, context_ranks, tensor, words):
+    """Source: vLLM 0.33, config/model.py verify_with_parallel_config."""
+    why = why_not_context(model(decode_context_parallel_size=context_ranks), _model_catalogue.shape(name), tensor)
+    assert (why is None) if words is None else (words in why)
+
+
+def test_layers_that_draft_keep_every_token_on_every_rank():
+    drafting = model(decode_context_parallel_size=2, engine_args={"speculative_config": {"method": "mtp"}})
+    assert "draft" in why_not_context(drafting, _model_catalogue.shape("deepseek-ai/DeepSeek-R1"), 8)

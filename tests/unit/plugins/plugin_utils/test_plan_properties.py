@@ -93,6 +93,7 @@ def wishes(draw):
             "tensor_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2, 3, 4])),
             "pipeline_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2])),
             "data_parallel_size": draw(st.sampled_from(["auto", "auto", "auto", 2])),
+            "decode_context_parallel_size": draw(st.sampled_from([1, 1, 1, 2])),
             "engine_args": draw(st.sampled_from([{}, {"enable_expert_parallel": True}])),
             "workload": {
                 "concurrent_requests": draw(sometimes(st.integers(1, 2000))),

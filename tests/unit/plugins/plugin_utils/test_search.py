@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.gpufleet.serving.plugins.module_utils import _model_catalogue
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import (
     LLAMA_8B,
     LLAMA_70B,
@@ -167,3 +168,31 @@ def test_copies_that_would_not_pay_are_refused_with_the_other_way(config, wishes
     refusal = refusals(**inputs)["data_parallel_not_possible"]
     assert words in refusal["reason"]
     assert "replica_count" in refusal["remedies"][0]
+
+
+def test_tokens_dealt_out_among_ranks_are_that_many_more_and_reach_the_engine():
+    alone, dealt = (
+        planned(
+            models=[model("it", max_model_len=8192, tensor_parallel_size=8, **more)],
+            hosts={"gpu1": gpu_host(1)},
+            shapes={"it": shape() | {"shape": _model_catalogue.shape("deepseek-ai/DeepSeek-V2-Lite").to_dict()}},
+            settings=PUBLIC,
+        )
+        for more in ({}, {"decode_context_parallel_size": 8})
+    )
+    (before,), (after,) = ([rank["kv_tokens"] for rank in plan["models"][0]["memory"]] for plan in (alone, dealt))
+    assert after == 8 * before
+    (unit,) = dealt["shares"]["gpu1"]["serve"]["serve_units"]
+    assert unit["config"]["decode_context_parallel_size"] == 8
+
+
+def test_dealing_tokens_out_among_ranks_that_keep_different_heads_is_refused():
+    inputs = {
+        "models": [model("it", max_model_len=8192, tensor_parallel_size=2, decode_context_parallel_size=2)],
+        "hosts": {"gpu1": gpu_host(1)},
+        "shapes": {"it": shape(SMALL)},
+        "settings": PUBLIC,
+    }
+    refusal = refusals(**inputs)["decode_context_parallel_not_possible"]
+    assert "ranks that keep the same" in refusal["reason"]
+    assert "decode_context_parallel_size" in refusal["remedies"][0]
