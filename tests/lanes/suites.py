@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -40,8 +41,10 @@ LONGEST = {"lifecycle"}
 # Suites that run at once: a scenario is busy on one core for most of its time.
 AT_ONCE = 2
 
-# Lines of a failed suite that are told again at the end.
-LAST_WORDS = 25
+# What pytest, ansible and the linters put into lines that say what failed, and how many of those, and of the very last
+# ones, are told again at the end.
+TELLING = re.compile(r"\bFAILED\b|\bfatal:|\[ERROR\]|\berror\b|^\W*E  ")
+TELLING_LINES, LAST_LINES = 20, 10
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Suite:
 class Outcome:
     """What became of a suite.
 
-    ``reason`` says why one was skipped, ``last_words`` what one that failed printed at its end.
+    ``reason`` says why one was skipped, ``last_words`` what one that failed printed of that and at its end.
     """
 
     suite: str
@@ -142,19 +145,20 @@ def run(suite: Suite) -> Outcome:
     """Run one suite; its output goes where ours goes."""
     print(f"\n=== {suite.name}", flush=True)
     begun = time.monotonic()
-    heard: deque[str] = deque(maxlen=LAST_WORDS)
+    telling: deque[str] = deque(maxlen=TELLING_LINES)
+    last: deque[str] = deque(maxlen=LAST_LINES)
     try:
-        status = pass_on(suite, variables(environment(suite.core)), heard)
+        status = pass_on(suite, variables(environment(suite.core)), telling, last)
     except Skipped as reason:
         print(f"skipped: {reason}", flush=True)
         return Outcome(suite.name, "skipped", reason=str(reason))
     except (OSError, subprocess.CalledProcessError) as error:
         print(error, flush=True)
-        heard.append(str(error))
+        last.append(str(error))
         status = 1
     seconds = time.monotonic() - begun
     if status:
-        return Outcome(suite.name, "failed", seconds, last_words=tuple(heard))
+        return Outcome(suite.name, "failed", seconds, last_words=(*telling, *last))
     return Outcome(suite.name, "passed", seconds)
 
 
@@ -168,8 +172,8 @@ def variables(venv: Path) -> dict[str, str]:
     }
 
 
-def pass_on(suite: Suite, more: dict[str, str], heard: deque[str]) -> int:
-    """Run a suite, pass on each line as it comes, and remember the last ones; returns the exit status.
+def pass_on(suite: Suite, more: dict[str, str], telling: deque[str], last: deque[str]) -> int:
+    """Run a suite, pass on each line as it comes, and keep some; returns the exit status.
 
     Raises:
         OSError: the command could not be started.
@@ -188,7 +192,9 @@ def pass_on(suite: Suite, more: dict[str, str], heard: deque[str]) -> int:
         assert process.stdout
         for line in process.stdout:
             print(f"{prefix}{line}", end="", flush=True)
-            heard.append(line.rstrip())
+            if len(last) == LAST_LINES and TELLING.search(last[0]):
+                telling.append(last[0])
+            last.append(line.rstrip())
     return process.returncode
 
 

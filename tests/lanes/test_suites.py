@@ -41,13 +41,13 @@ def test_goes_on_after_a_failure_and_fails_in_the_end(monkeypatch, capfd):
 
 
 def test_tells_the_last_words_of_a_failure_again_above_the_table(monkeypatch, capfd):
-    talk = "for n in $(seq 100); do echo line $n; done; echo the cause >&2; exit 3"
+    talk = "echo 'FAILED the cause'; for n in $(seq 100); do echo line $n; done; echo the end >&2; exit 3"
     fake(monkeypatch, suites.Suite("bad", ("sh", "-c", talk), TEST), suites.Suite("good", ("echo", "well"), TEST))
     assert suites.main(["test"]) == 1
     lines = capfd.readouterr().out.splitlines()
     again = lines.index("=== bad failed:")
     assert lines.index("well") < again
-    assert lines[again + 1 : again + 1 + suites.LAST_WORDS] == [*(f"line {n}" for n in range(77, 101)), "the cause"]
+    assert lines[again + 1 : again + 12] == ["FAILED the cause", *(f"line {n}" for n in range(92, 101)), "the end"]
 
 
 def test_runs_two_at_once_where_both_bear_it_and_says_whose_words_are_whose(monkeypatch, capfd, tmp_path):

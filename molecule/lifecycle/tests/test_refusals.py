@@ -51,7 +51,7 @@ def host(name: str, **changes: Any) -> Change:
 
 HUB = {"source": "Qwen/Qwen3-8B", "max_model_len": 1024}
 REVISION = "0" * 40
-TOO_LARGE = {"source": "meta-llama/Llama-3.1-405B-Instruct", "revision": REVISION, "max_model_len": 4096}
+TOO_LARGE = {"source": "meta-llama/Llama-3.1-405B-Instruct", "revision": REVISION, "max_model_len": 131072}
 H100S = [{"model": "H100-SXM-80GB", "count": 8}]
 
 # What is wrong with one inventory is refused in one run, as it would be for an operator who made all of these mistakes.
