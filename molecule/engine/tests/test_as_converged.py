@@ -101,6 +101,12 @@ def test_the_recorded_flags_are_those_of_the_engines_own_parser(host):
     assert record_flags.flags(options) == record_flags.read_lists()[0]["cpu-0.32.0"]
 
 
+def test_the_source_tells_the_same_flags_as_the_parser(host):
+    names = host.check_output(f"cd {PACKAGES} && find vllm/engine vllm/entrypoints -name '*.py'").split()
+    sources = {name: host.file(f"{PACKAGES}/{name}").content_string for name in names if record_flags.is_source(name)}
+    assert record_flags.flags_of_source(sources) == record_flags.read_lists()[0]["cpu-0.32.0"]
+
+
 def test_the_engines_own_parser_takes_what_the_role_serve_passes_through(host):
     """The file is what that role's test of its template writes."""
     settings = (CHECKOUT / "tests/unit/roles/serve/fixtures/pass_through.txt").read_text()

@@ -98,6 +98,7 @@ def test_preflight_passes_where_nothing_blocks(fleet, tmp_path):
 
 def test_stacks_of_the_servers_that_are_well(fleet, tmp_path):
     made = fleet(*WELL)
+    made.run("site.yml", "--check").expect(0)
     made.run("playbooks/plan.yml").expect(0)
     stacks = {name: host["stack"] for name, host in made.plan()["hosts"].items()}
     assert {name: (stack["route"], stack["driver_version"], stack["fabric"]) for name, stack in stacks.items()} == {
