@@ -10,6 +10,7 @@ breaks; ``accept`` fails with them. Every test that makes a plan hands it here.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import itertools
 import json
 import re
@@ -177,10 +178,10 @@ def _existence(plan: Plan) -> Iterator[str]:
 
 
 def _ranks(plan: Plan) -> Iterator[str]:
-    """Ranks are the product of the parallel sizes, numbered through, inside one host."""
-    units = {unit["name"]: unit for _host, unit in _all_units(plan)}
+    """Ranks are the product of the parallel sizes, numbered through, evenly on as many hosts as the units say."""
+    units = {(unit["name"], host): unit for host, unit in _all_units(plan)}
     for replica in plan["replicas"]:
-        unit = units.get(replica["name"])
+        unit = units.get((replica["name"], replica["ranks"][0]["host"]))
         if unit is None:
             continue
         tensor = unit["config"]["tensor_parallel_size"]
@@ -191,16 +192,52 @@ def _ranks(plan: Plan) -> Iterator[str]:
         words = ("rank", "dp_rank", "pp_rank", "tp_rank")
         if [tuple(rank[word] for word in words) for rank in replica["ranks"]] != wanted:
             yield f"{replica['name']}: its ranks are not those of {data} x {pipeline} x {tensor}"
-        if {rank["host"] for rank in replica["ranks"]} != {replica["head"]}:
-            yield f"{replica['name']} spans hosts"
+        hosts = [rank["host"] for rank in replica["ranks"]]
+        order = list(dict.fromkeys(hosts))
+        nnodes = unit["config"].get("nnodes", 1)
+        if order[0] != replica["head"] or len(order) != nnodes:
+            yield f"{replica['name']} with head {replica['head']} is on {order}, and nnodes is {nnodes}"
+        elif hosts != [host for host in order for _rank in range(len(hosts) // nnodes)]:
+            yield f"{replica['name']} does not have its ranks evenly on {order}: {hosts}"
+        yield from _group(units, replica, order)
         if replica["executor"] != ("uni" if len(wanted) == 1 else "mp"):
             yield f"{replica['name']}: executor {replica['executor']} for {len(wanted)} ranks"
+
+
+def _group(
+    units: Mapping[tuple[str, str], Mapping[str, Any]], replica: Mapping[str, Any], hosts: list[str]
+) -> Iterator[str]:
+    """Several hosts know of each other the same: their order, an address of one subnet each, and one port."""
+    group, name = replica["group"], replica["name"]
+    if (group is None) != (len(hosts) == 1):
+        yield f"{name} is on {hosts} with the group {group}"
+    if group is None:
+        return
+    members = group["members"]
+    if [(member["host"], member["node_rank"]) for member in members] != [(h, r) for r, h in enumerate(hosts)]:
+        yield f"{name}: the members {members} are not {hosts}"
+    addresses = [member["address"] for member in members]
+    if len(set(addresses)) != len(addresses):
+        yield f"{name}: two members have one address: {addresses}"
+    if group["subnet"] is not None:
+        network = ipaddress.ip_network(group["subnet"])
+        if not all(ipaddress.ip_address(address) in network for address in addresses):
+            yield f"{name}: {addresses} are not all in {network}"
+        if not all(member["gloo_interface"] in member["nccl_interfaces"] for member in members):
+            yield f"{name}: an interface is missing in {members}"
+    for rank, host in enumerate(hosts):
+        told = units.get((name, host), {}).get("group", {})
+        seen = (told.get("node_rank"), told.get("hosts"), told.get("addresses"), told.get("master_port"))
+        if seen != (rank, hosts, addresses, group["master_port"]):
+            yield f"{name}: the unit on {host} knows of {seen}"
 
 
 def _ports(plan: Plan) -> Iterator[str]:
     taken: Counter[tuple[str, int]] = Counter()
     for replica in plan["replicas"]:
         taken[replica["head"], replica["port"]] += 1
+        if replica["group"]:
+            taken[replica["head"], replica["group"]["master_port"]] += 1
         if not 1024 <= replica["port"] <= 65535:
             yield f"{replica['name']}: port {replica['port']}"
     for host, roles in plan["shares"].items():
@@ -221,7 +258,7 @@ def _all_units(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
 def _units(plan: Plan) -> Iterator[str]:
     """Units and replicas are the same, on the same devices; engine and weights of every unit are in the share."""
     replicas = {replica["name"]: replica for replica in plan["replicas"]}
-    wanted = {(name, replica["head"]) for name, replica in replicas.items()}
+    wanted = {(name, rank["host"]) for name, replica in replicas.items() for rank in replica["ranks"]}
     units = [(unit["name"], host) for host, unit in _all_units(plan)]
     # a host that does not answer keeps its last share, with replicas that nobody wants any more
     surplus = {unit for unit in set(units) - wanted if plan["hosts"][unit[1]]["state"] == "planned"}
@@ -232,14 +269,13 @@ def _units(plan: Plan) -> Iterator[str]:
         if (unit["name"], host) not in wanted:
             continue
         replica, roles = replicas[unit["name"]], plan["shares"][host]
-        if unit["devices"] != [rank["device"] for rank in replica["ranks"]]:
+        if unit["devices"] != [rank["device"] for rank in replica["ranks"] if rank["host"] == host]:
             yield f"{unit['name']}: the unit's devices are not the replica's"
         if (unit["address"], unit["port"]) != (replica["address"], replica["port"]):
             yield f"{unit['name']}: the unit listens elsewhere than the replica"
         if plan["hosts"][host]["state"] != "planned":
             continue
-        if not replica["held"] and unit["address"] != plan["hosts"][host]["address"]:
-            yield f"{unit['name']} binds {unit['address']}, and {host} is {plan['hosts'][host]['address']}"
+        yield from _address(unit, replica, plan["hosts"][replica["head"]])
         if unit["engine_path"] not in [place["path"] for place in roles["engine"]["engine_environments"]]:
             yield f"{unit['name']}: no engine is installed at {unit['engine_path']}"
         store = roles["model_store"]
@@ -247,6 +283,13 @@ def _units(plan: Plan) -> Iterator[str]:
         if unit["model_path"] not in stored:
             yield f"{unit['name']}: no weights are at {unit['model_path']}"
         yield from _accelerator(unit)
+
+
+def _address(unit: Mapping[str, Any], replica: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[str]:
+    """A replica is asked at its head, on all its hosts."""
+    settled = head["state"] != "planned" or replica["held"]
+    if not settled and unit["address"] != head["address"]:
+        yield f"{unit['name']} binds {unit['address']}, and {replica['head']} is {head['address']}"
 
 
 def _accelerator(unit: Mapping[str, Any]) -> Iterator[str]:
@@ -317,6 +360,8 @@ def _counts(plan: Plan) -> Iterator[str]:
         absent = sum(name.rpartition("-")[0] == model["name"] for name in waiting)
         if model["replica_count"] != counts[model["name"]] + absent:
             yield f"{model['name']}: {model['replica_count']} replicas promised, {counts[model['name']]} planned"
+        if model["tier"] in (1, 2) and model["nnodes"] not in (None, 1):
+            yield f"{model['name']}: tier {model['tier']} over {model['nnodes']} hosts"
         if model["tier"] == 1 and (model["replica_count"] > 1 or model["tensor_parallel_size"] not in (None, 1)):
             yield f"{model['name']}: tier 1 with several devices"
     if plan["tier"] != max((model["tier"] for model in plan["models"]), default=None):
@@ -328,32 +373,34 @@ def _counts(plan: Plan) -> Iterator[str]:
 def _steps(plan: Plan) -> Iterator[str]:
     """What serves is drained before it is touched, what is started is in the plan, nothing happens out of reach."""
     drained: set[tuple[str, str]] = set()
-    replicas = {replica["name"]: replica["head"] for replica in plan["replicas"]}
+    replicas = {r["name"]: list(dict.fromkeys(rank["host"] for rank in r["ranks"])) for r in plan["replicas"]}
     for step in plan["steps"]:
-        place = (step["replica"], step["hosts"][0])
-        if plan["hosts"].get(place[1], {}).get("state") != "planned":
-            yield f"step {step['action']} of {step['replica']} on {place[1]}, which is out of reach"
+        replica, hosts = step["replica"], step["hosts"]
+        places = {(replica, host) for host in hosts}
+        if any(plan["hosts"].get(host, {}).get("state") != "planned" for host in hosts):
+            yield f"step {step['action']} of {replica} on {hosts}, of which not all are in reach"
         if step["action"] == "drain":
-            drained.add(place)
-        if step["live"] and step["action"] in ("stop", "remove") and place not in drained:
-            yield f"{step['replica']} serves on {place[1]} and is not drained before it is gone"
-        if step["action"] in ("start", "restart") and replicas.get(step["replica"]) != place[1]:
-            yield f"{step['replica']} is started on {place[1]}, where the plan does not have it"
-        if step["action"] == "remove" and replicas.get(step["replica"]) == place[1]:
-            yield f"{step['replica']} is removed from {place[1]}, where the plan has it"
+            drained |= places
+        if step["live"] and step["action"] in ("stop", "remove") and places - drained:
+            yield f"{replica} serves on {hosts} and is not drained before it is gone"
+        if step["action"] in ("start", "restart") and replicas.get(replica) != hosts:
+            yield f"{replica} is started on {hosts}, and the plan has it on {replicas.get(replica)}"
+        if step["action"] == "remove" and set(replicas.get(replica, ())) & set(hosts):
+            yield f"{replica} is removed from {hosts}, and the plan has it on {replicas[replica]}"
 
 
 def _waves(plan: Plan) -> Iterator[str]:
-    """Every reachable host with the role serve is in one wave; restarts of live replicas take turns."""
-    together, serial = plan["waves"]["together"], plan["waves"]["serial"]
+    """Every reachable host with the role serve is in one wave; live replicas restart in turns, each as a whole."""
+    together, turns = plan["waves"]["together"], plan["waves"]["serial"]
+    serial = [host for turn in turns for host in turn]
     serving = [
         host for host, roles in plan["shares"].items() if "serve" in roles and plan["hosts"][host]["state"] == "planned"
     ]
     if sorted(together + serial) != sorted(serving):
         yield f"the waves {together} and {serial} are not the serving hosts {sorted(serving)}"
     for step in plan["steps"]:
-        if step["live"] and step["action"] == "stop" and step["hosts"][0] not in serial:
-            yield f"{step['replica']} restarts on {step['hosts'][0]}, which takes no turn"
+        if step["live"] and step["action"] == "stop" and not any(set(step["hosts"]) <= set(turn) for turn in turns):
+            yield f"{step['replica']} restarts on {step['hosts']}, which take no turn together"
 
 
 def _held(plan: Plan) -> Iterator[str]:

@@ -28,7 +28,7 @@ from typing import Any
 MEASURED = "etc/ansible/facts.d/gpufleet_measured.fact"
 
 # where a replica is, which says nothing about what it can do
-PLACE_OPTIONS = ("name", "address", "port", "devices")
+PLACE_OPTIONS = ("name", "address", "port", "devices", "group")
 
 Replicas = dict[str, dict[str, Any]]
 

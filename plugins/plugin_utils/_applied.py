@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from ._findings import Findings
 from ._fleet import Fleet
 from ._measured import Measured, UnreadableError, read_measured
+from ._placement import Ports
 from ._reading import Reader, is_whole
 from ._text import natural_key
 from ._weights import Layout, layout_of
@@ -27,27 +28,50 @@ ROLES = ("gpu_host", "engine", "model_store", "serve", "gateway")
 
 @dataclass(frozen=True, slots=True)
 class AppliedReplica:
-    """One replica as it was last put onto a host.
+    """One replica as it was last put onto its hosts.
 
-    unit: the options of its unit, word for word. active: systemd runs it. live: active, and its port answers.
-    measured: what was measured of it under these options, if anything.
+    units: host -> the options of its unit there, word for word, the head's first; empty for a stray. active: systemd
+    runs it on every host. live: active, and its port answers. measured: what was measured of it under these options, if
+    anything.
     """
 
     name: str
     model: str
-    host: str
-    unit: dict[str, Any]
+    units: dict[str, dict[str, Any]]
     active: bool = False
     live: bool = False
     measured: Measured | None = None
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(self.units)
+
+    @property
+    def host(self) -> str:
+        """The head's, which the gateways send to."""
+        return self.hosts[0]
+
+    @property
+    def unit(self) -> dict[str, Any]:
+        """The head's unit."""
+        return self.units[self.host]
+
+    @property
     def devices(self) -> tuple[str, ...]:
+        """Those of the head."""
         return tuple(self.unit["devices"])
+
+    @property
+    def devices_by_host(self) -> dict[str, list[str]]:
+        return {host: unit["devices"] for host, unit in self.units.items()}
 
     @property
     def port(self) -> int:
         return int(self.unit["port"])
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(self.port, self.unit.get("group", {}).get("master_port"))
 
     @property
     def layout(self) -> Layout:
@@ -77,13 +101,15 @@ class Applied:
     basis: dict[str, Any] = field(default_factory=dict)
 
     def on(self, host: str) -> list[AppliedReplica]:
+        """The replicas that have a unit on a host."""
         return self._by_host.get(host, [])
 
     @cached_property
     def _by_host(self) -> dict[str, list[AppliedReplica]]:
         found: dict[str, list[AppliedReplica]] = {}
         for replica in self.replicas:
-            found.setdefault(replica.host, []).append(replica)
+            for host in replica.hosts:
+                found.setdefault(host, []).append(replica)
         return found
 
     def options(self, host: str, role: str) -> dict[str, Any]:
@@ -112,7 +138,7 @@ def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
         unrecorded = sorted(set(running) - {replica.name for replica in recorded}, key=natural_key)
         strays[name] = {replica: _says(running[replica], "live") for replica in unrecorded}
     tier, basis = last_plan.integer("tier", most=5), last_plan.mapping("basis")
-    return Applied(roles, tuple(replicas), strays, last_hosts, tier, basis)
+    return Applied(roles, _joined(replicas), strays, last_hosts, tier, basis)
 
 
 def _recorded(answer: Reader) -> dict[str, dict[str, Any]]:
@@ -170,8 +196,29 @@ def _replicas(
         state = running.get(unit["name"])
         figures = _measured(host, unit, measured.get(unit["name"]), findings)
         yield AppliedReplica(
-            unit["name"], unit["model"], host, unit, _says(state, "active"), _says(state, "live"), figures
+            unit["name"], unit["model"], {host: unit}, _says(state, "active"), _says(state, "live"), figures
         )
+
+
+def _joined(parts: list[AppliedReplica]) -> tuple[AppliedReplica, ...]:
+    """The replicas, those over several hosts made whole from their hosts' parts."""
+    groups: dict[tuple[str, tuple[str, ...]], list[AppliedReplica]] = {}
+    for part in parts:
+        groups.setdefault((part.name, tuple(part.unit.get("group", {}).get("hosts", part.hosts))), []).append(part)
+    return tuple(_whole(hosts, members) for (_name, hosts), members in groups.items())
+
+
+def _whole(hosts: tuple[str, ...], members: list[AppliedReplica]) -> AppliedReplica:
+    """One replica of its hosts' parts; what a lost record leaves out is not there, and without its head it is dead."""
+    first, *others = sorted(
+        members, key=lambda member: hosts.index(member.host) if member.host in hosts else len(hosts)
+    )
+    return replace(
+        first,
+        units={member.host: member.unit for member in (first, *others)},
+        active=len(members) == len(hosts) and all(member.active for member in members),
+        live=first.live and first.host == hosts[0],
+    )
 
 
 def _measured(host: str, unit: dict[str, Any], entry: Any, findings: Findings) -> Measured | None:
@@ -200,7 +247,7 @@ def _is_unit(unit: Any) -> bool:
         isinstance(model, str) and name == f"{model}-{index}" and index.isascii() and index.isdigit() and len(index) < 9
     )
     sizes = [unit["config"].get(f"{side}_parallel_size", 1) for side in ("tensor", "pipeline", "data")]
-    devices = unit.get("devices")
+    nnodes, devices = unit["config"].get("nnodes", 1), unit.get("devices")
     return (
         named
         and is_whole(unit.get("port"))
@@ -208,6 +255,14 @@ def _is_unit(unit: Any) -> bool:
         and all(isinstance(unit.get(key), str) for key in ("address", "engine_path", "model_path", "accelerator"))
         and isinstance(devices, list)
         and all(isinstance(device, str) for device in devices)
-        and all(is_whole(size) and size > 0 for size in sizes)
-        and len(devices) == math.prod(sizes)
+        and all(is_whole(size) and size > 0 for size in (*sizes, nnodes))
+        and len(devices) * nnodes == math.prod(sizes)
+        and (nnodes == 1 or _is_group(unit.get("group"), nnodes))
     )
+
+
+def _is_group(group: Any, nnodes: int) -> bool:
+    """Whether this names so many hosts and the port at which they meet."""
+    hosts = group.get("hosts") if isinstance(group, dict) else None
+    named = isinstance(hosts, list) and len(hosts) == nnodes and all(isinstance(host, str) for host in hosts)
+    return named and is_whole(group.get("master_port"))

@@ -20,10 +20,10 @@ from ._draft import Draft
 from ._fleet import Host
 from ._layout import Choice
 from ._measured import Benchmark
-from ._placement import Seat
+from ._placement import Ports, Seat
 from ._reading import is_whole
 from ._text import counted
-from ._units import unit
+from ._units import units
 from ._wishes import Workload
 
 
@@ -167,8 +167,9 @@ def _kind(draft: Draft, replica: AppliedReplica) -> str | None:
 
 def _planned_id(draft: Draft, choice: Choice, fit: Fit, host: Host) -> str:
     """The id of the settings that the plan gives to a replica on this kind of device, wherever it is."""
-    seat = Seat(host.name, (), draft.settings.engine_port, fit)
-    return unit_id(unit("", choice, draft.weights[choice.model.name], seat, draft.fleet, draft.settings))
+    seat = Seat({host.name: ()}, Ports(draft.settings.engine_port), fit)
+    planned = units("", choice, draft.weights[choice.model.name], seat, draft.fleet, draft.settings)
+    return unit_id(planned[host.name])
 
 
 def _resting_on(choice: Choice, basis: Basis) -> Choice:

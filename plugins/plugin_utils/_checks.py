@@ -12,7 +12,7 @@ from ._capacity import FEW_REQUESTS, ROUNDING, Fit
 from ._draft import Draft
 from ._flag_check import check_cpu_pipeline, check_files, check_known, check_needed, warn_of_unreckoned
 from ._fleet import LOST, REFUSED, UNREACHABLE, Host
-from ._text import did_you_mean, gib, listing
+from ._text import counted, did_you_mean, gib, listing
 from ._units import model_path
 from ._wishes import Model
 
@@ -29,6 +29,7 @@ def check(draft: Draft) -> None:
         _front_door,
         _disks,
         _flags,
+        _crossings,
         _workloads,
     )
     for one in checks:
@@ -157,7 +158,8 @@ def _ports(draft: Draft) -> None:
                 "give the gateway another port, or the engines another block (8000 by default)",
             )
         for host in gateways or engines:
-            held = [replica.name for replica in draft.applied.on(host.name) if replica.live and replica.port == port]
+            on_host = [replica for replica in draft.applied.on(host.name) if replica.live]
+            held = [replica.name for replica in on_host if (replica.host, replica.port) == (host.name, port)]
             if held and not settings.allow_restart:
                 draft.findings.refuse(
                     "port_clash",
@@ -171,7 +173,8 @@ def _ports(draft: Draft) -> None:
 def _front_door(draft: Draft) -> None:
     """A host at least can be the front door: one of the group of gateways, or one that serves."""
     stated = [host.name for host in draft.fleet.hosts.values() if "gateways" in host.groups]
-    if not stated and draft.left_alone and not any(draft.all_seats()):
+    heads = [draft.fleet.hosts[replica.host] for replica in draft.left_alone.values()]
+    if not stated and heads and not any(draft.all_seats()) and not any(host.planned for host in heads):
         draft.findings.refuse(
             "no_gateway",
             "gateways",
@@ -193,8 +196,9 @@ def _disks(draft: Draft) -> None:
     for _name, model, seat in draft.all_seats():
         weights = draft.weights[model.name]
         path = model_path(model, weights, draft.settings)
-        if model.source.kind != "host" and path not in _stored_on(draft, seat.host):
-            wanted.setdefault(seat.host, {})[path] = weights.weight_bytes
+        for host in seat.hosts if model.source.kind != "host" else ():
+            if path not in _stored_on(draft, host):
+                wanted.setdefault(host, {})[path] = weights.weight_bytes
     root = draft.settings.model_store_root
     for name, sizes in wanted.items():
         free, needed = _free_below(draft.fleet.hosts[name], root), sum(sizes.values())
@@ -232,6 +236,22 @@ def _flags(draft: Draft) -> None:
             check_cpu_pipeline(model, choice.best.layout, choice.best.kind.accelerator, draft.findings)
         if choice or offered:
             check_known(model, choice.best.kind.accelerator if choice else offered[0], draft.settings, draft.findings)
+
+
+def _crossings(draft: Draft) -> None:
+    """Warns of layers that are cut between hosts: whatever the model does then waits for a network."""
+    for choice in draft.choices.values():
+        layout = choice.best.layout
+        if layout.crosses:
+            draft.findings.warn(
+                "tensor_parallel_over_hosts",
+                choice.model.name,
+                f"tensor_parallel_size {layout.tensor_parallel_size} is more than the {counted(layout.local, 'rank')} "
+                f"of each of its {layout.nnodes} hosts, so that every layer waits for the network between them",
+                f"set tensor_parallel_size to {layout.local} at most and let pipeline_parallel_size span the hosts, "
+                "where the model allows it",
+                "or use hosts with more devices",
+            )
 
 
 def _workloads(draft: Draft) -> None:
@@ -286,4 +306,6 @@ def _why_no_estimate(model: Model, fit: Fit) -> str:
         return "prompt_tokens and output_tokens are not stated"
     if model.engine_args.get("enforce_eager") is True:
         return "the engine runs without CUDA graphs (enforce_eager)"
+    if fit.layout.crosses:
+        return "the speed of the network between its hosts is not known"
     return f"the speed of {fit.kind.key} is not known"

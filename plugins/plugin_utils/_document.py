@@ -26,7 +26,7 @@ from ._memory import RankMemory
 from ._share import Bill, build, digest
 from ._steps import Placed, Transition, compare, steps, transition, waves
 from ._text import natural_key, rounded_gib
-from ._units import executor, unit
+from ._units import executor, units
 from ._weights import layout_of
 from ._wishes import Model
 
@@ -44,6 +44,7 @@ def document(draft: Draft) -> dict[str, Any]:
     domains = {host.name: host.failure_domain for host in draft.fleet.hosts.values()}
     tiers = [tier for model in draft.models if (tier := _tier(draft, model))]
     held = frozenset(held.replica for held in change.held)
+    subnets = {name: seat.fabric.subnet for name, _model, seat in draft.all_seats() if seat.fabric}
     return {
         "basis": dict(sorted(draft.basis.items())),
         "diff": compare(change),
@@ -55,7 +56,9 @@ def document(draft: Draft) -> dict[str, Any]:
         "measured": _measured(draft, change),
         "models": [_model(draft, model) for model in draft.models],
         "refusals": _in_order(draft.findings.refusals),
-        "replicas": [_replica(draft, name, placed, name in held) for name, placed in change.in_force.items()],
+        "replicas": [
+            _replica(draft, name, placed, name in held, subnets.get(name)) for name, placed in change.in_force.items()
+        ],
         "schema": SCHEMA,
         "shares": shares,
         "steps": [] if refused else [step.as_dict() for step in steps(change, domains)],
@@ -82,11 +85,11 @@ def _in_order(findings: list[Finding]) -> list[dict[str, Any]]:
 
 
 def _target(draft: Draft) -> dict[str, Placed]:
-    """What the plan aims at: a unit for each seat, and what is left alone as it was applied."""
-    target = {name: Placed(replica.host, replica.unit) for name, replica in draft.left_alone.items()}
+    """What the plan aims at: the units of each seat, and what is left alone as it was applied."""
+    target = {name: Placed(replica.units) for name, replica in draft.left_alone.items()}
     for name, model, seat in draft.all_seats():
-        options = unit(name, draft.choices[model.name], draft.weights[model.name], seat, draft.fleet, draft.settings)
-        target[name] = Placed(seat.host, options)
+        choice, weights = draft.choices[model.name], draft.weights[model.name]
+        target[name] = Placed(units(name, choice, weights, seat, draft.fleet, draft.settings))
     return target
 
 
@@ -139,14 +142,15 @@ def _tier(draft: Draft, model: Model) -> int | None:
         layouts.append(draft.choices[model.name].best.layout)
     if not layouts:
         return None
-    world = max(layout.world for layout in layouts)
-    return model_tier(world, draft.replica_count(model), bool(draft.fleet.planned("gateways")))
+    largest = max(layouts, key=lambda layout: (layout.nnodes, layout.world))
+    return model_tier(largest, draft.replica_count(model), bool(draft.fleet.planned("gateways")))
 
 
 def _hosts(draft: Draft, change: Transition, shares: Mapping[str, Any]) -> dict[str, Any]:
     used: dict[str, set[str]] = {}
     for placed in change.in_force.values():
-        used.setdefault(placed.host, set()).update(placed.unit["devices"])
+        for host, unit in placed.units.items():
+            used.setdefault(host, set()).update(unit["devices"])
     return {
         name: _host(draft, host, used.get(name, set()), list(shares.get(name, {})))
         for name, host in draft.fleet.hosts.items()
@@ -193,6 +197,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "max_model_len": choice.max_model_len if choice else model.max_model_len,
         "memory": [_memory(fit, stage) for fit in fits for stage in fit.memory.stages],
         "name": model.name,
+        "nnodes": layout.nnodes if layout else None,
         "pipeline_parallel_size": layout.pipeline_parallel_size if layout else None,
         "reason": choice.reason if choice else _why_without_layout(draft, model),
         "replica_count": draft.replica_count(model),
@@ -260,13 +265,15 @@ def _memory(fit: Fit, stage: RankMemory) -> dict[str, Any]:
     }
 
 
-def _replica(draft: Draft, name: str, placed: Placed, held: bool) -> dict[str, Any]:
+def _replica(draft: Draft, name: str, placed: Placed, held: bool, subnet: str | None) -> dict[str, Any]:
     layout = layout_of(placed.unit["config"])
     tensor, pipeline = layout.tensor_parallel_size, layout.pipeline_parallel_size
-    indexes = _indexes(draft, placed.host)
+    indexes = {host: _indexes(draft, host) for host in placed.hosts}
+    devices = [(host, device) for host, unit in placed.units.items() for device in unit["devices"]]
     return {
         "address": placed.unit["address"],
         "executor": executor(layout),
+        "group": _group(placed, subnet) if layout.nnodes > 1 else None,
         "head": placed.host,
         "held": held,
         "index": int(name.rpartition("-")[2]),
@@ -276,15 +283,37 @@ def _replica(draft: Draft, name: str, placed: Placed, held: bool) -> dict[str, A
         "ranks": [
             {
                 "device": device,
-                "device_index": indexes.get(device),
-                "host": placed.host,
+                "device_index": indexes[host].get(device),
+                "host": host,
                 "dp_rank": rank // (tensor * pipeline),
                 "pp_rank": rank // tensor % pipeline,
                 "rank": rank,
                 "tp_rank": rank % tensor,
             }
-            for rank, device in enumerate(placed.unit["devices"])
+            for rank, (host, device) in enumerate(devices)
         ],
+    }
+
+
+def _group(placed: Placed, subnet: str | None) -> dict[str, Any]:
+    """The hosts of a replica that has several: between them, on these interfaces, every port is needed.
+
+    subnet: null where nobody looked, and of a replica that stays as it was applied.
+    """
+    words = ("gloo_interface", "nccl_interfaces", "rdma_devices")
+    groups = {host: unit["group"] for host, unit in placed.units.items()}
+    return {
+        "master_port": placed.unit["group"]["master_port"],
+        "members": [
+            {
+                "address": group["addresses"][group["node_rank"]],
+                "host": host,
+                "node_rank": group["node_rank"],
+                **{word: group.get(word) for word in words},
+            }
+            for host, group in groups.items()
+        ],
+        "subnet": subnet,
     }
 
 

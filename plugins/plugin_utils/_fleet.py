@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._devices import Device, Kind, common, offered
+from ._fabric import Network, networks
 from ._findings import Findings
 from ._reading import Reader, shown
 from ._settings import Settings
@@ -28,6 +30,7 @@ HOST_WORDS = frozenset(
         "fleet_cpu_kv_gib",
         "fleet_rack",
         "fleet_fabric_interface",
+        "fleet_rdma_devices",
         "fleet_driver_route",
         "fleet_driver_version",
         "fleet_container_toolkit",
@@ -35,6 +38,8 @@ HOST_WORDS = frozenset(
         "preflight",
     }
 )
+RDMA_DEVICE = re.compile(r"[A-Za-z0-9_.-]+(?::[0-9]+)?")
+"""A device of /sys/class/infiniband, with a port of it or without."""
 PLANNED, UNREACHABLE, LOST, REFUSED = "planned", "unreachable", "lost", "refused"
 
 
@@ -42,10 +47,11 @@ PLANNED, UNREACHABLE, LOST, REFUSED = "planned", "unreachable", "lost", "refused
 class Host:
     """One machine of the inventory.
 
-    answers: whether it answered when it was asked, None where nobody asked.
-    memory_bytes: of a CPU host, what its processes may use (the smaller of RAM and cgroup limit), None where nobody
-    looked. free_disk: path -> bytes. state: planned, unreachable, lost or refused; what is planned goes on planned
-    hosts only.
+    answers: whether it answered when it was asked, None where nobody asked. memory_bytes: of a CPU host, what its
+    processes may use (the smaller of RAM and cgroup limit), None where nobody looked. free_disk: path -> bytes.
+    networks: those that it may share with others, None where nobody looked. fabric_interface: the one of them that the
+    inventory names. rdma_devices: those that NCCL shall use, none where that is its own choice. state: planned,
+    unreachable, lost or refused; what is planned goes on planned hosts only.
     """
 
     name: str
@@ -57,6 +63,9 @@ class Host:
     devices: tuple[Device, ...] = ()
     memory_bytes: int | None = None
     free_disk: dict[str, int] = field(default_factory=dict)
+    networks: tuple[Network, ...] | None = None
+    fabric_interface: str | None = None
+    rdma_devices: tuple[str, ...] = ()
 
     @property
     def planned(self) -> bool:
@@ -104,6 +113,9 @@ def _read_host(name: str, value: Any, settings: Settings, kinds: dict[str, Kind]
         answers=reader.get("reachable") if isinstance(reader.get("reachable"), bool) else None,
         memory_bytes=_memory(machine),
         free_disk=_free_disk(machine),
+        networks=networks(machine, reader.text("fleet_fabric_interface")) if facts is not None else None,
+        fabric_interface=reader.text("fleet_fabric_interface"),
+        rdma_devices=_rdma_devices(reader),
     )
     if not host.planned or "gpu_nodes" not in host.groups:
         return host
@@ -119,6 +131,16 @@ def _state(name: str, reader: Reader, settings: Settings) -> str:
     if name in settings.lost_hosts:
         return LOST
     return UNREACHABLE if reader.get("reachable") is False else PLANNED
+
+
+def _rdma_devices(reader: Reader) -> tuple[str, ...]:
+    named = reader.texts("fleet_rdma_devices")
+    for name in named:
+        if not RDMA_DEVICE.fullmatch(name):
+            reader.wrong(
+                "fleet_rdma_devices", name, "", "name devices as ibdev2netdev does, such as mlx5_0 or mlx5_0:1"
+            )
+    return tuple(name for name in named if RDMA_DEVICE.fullmatch(name))
 
 
 def _memory(machine: Reader) -> int | None:

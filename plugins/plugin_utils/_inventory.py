@@ -19,6 +19,7 @@ INVENTORY_WORDS = (
     "fleet_cpu_kv_gib",
     "fleet_rack",
     "fleet_fabric_interface",
+    "fleet_rdma_devices",
     "fleet_driver_route",
     "fleet_driver_version",
     "fleet_container_toolkit",

@@ -9,7 +9,7 @@ about one model; several share a fleet by the order in which ``_seating`` asks f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from ..module_utils._model import ModelShape
 from ._capacity import Fit, fit, replicas_wanted
@@ -17,14 +17,25 @@ from ._devices import CPU, Kind
 from ._findings import Findings
 from ._fleet import Fleet
 from ._memory import as_served
-from ._parallelism import layouts, tensor_sizes, why_not_context, why_not_data, why_not_pipeline, why_not_tensor
+from ._parallelism import (
+    layouts,
+    spanning,
+    tensor_sizes,
+    why_not_context,
+    why_not_data,
+    why_not_pipeline,
+    why_not_tensor,
+)
 from ._placement import Space
-from ._remedies import MULTI_HOST, refuse_size
+from ._remedies import refuse_size
 from ._search import AppliedLayouts, RunnerUp, alike, kept, ranked, runners_up
 from ._settings import Settings
 from ._text import counted, listing
 from ._weights import Layout
 from ._wishes import Model
+
+MOST_HOSTS = 16
+"""Hosts of one replica that are tried: 128 GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +155,9 @@ def choose(
     possible = check_wished_layout(model, shape, fleet, findings)
     if max_model_len is None or not possible or not fleet.kinds:
         return None
-    candidates = _candidates(model, shape, fleet, max_model_len)
+    candidates = _candidates(model, shape, fleet, max_model_len, applied)
     if not candidates:
-        _refuse_world(model, shape, fleet, findings)
+        _refuse_world(model, fleet, findings)
         return None
     fitting = [candidate for candidate in candidates if candidate.fits]
     if not fitting:
@@ -163,12 +174,48 @@ def choose(
     return Choice(model, shape, max_model_len, fits, _reason(model, best.fit, applied, others), others)
 
 
-def _candidates(model: Model, shape: ModelShape, fleet: Fleet, max_model_len: int) -> list[Fit]:
+def _candidates(
+    model: Model, shape: ModelShape, fleet: Fleet, max_model_len: int, applied: AppliedLayouts
+) -> list[Fit]:
+    """Layouts inside one host and those that are applied; where none of them fits, over as few hosts as do."""
     found = []
     for kind in fleet.kinds.values():
         most = 1 if kind.sliced else most_in_one_host(fleet, kind)
-        found += [fit(model, shape, kind, layout, max_model_len) for layout in layouts(model, shape, most)]
-    return found
+        inside = layouts(model, shape, most)
+        runs = (layout for layout, key in _in_order(applied) if key == kind.key and layout.nnodes > 1)
+        spread = (layout for layout in runs if layout in spanning(model, shape, layout.local, layout.nnodes))
+        found += [fit(model, shape, kind, layout, max_model_len) for layout in (*inside, *spread)]
+    if any(candidate.fits for candidate in found):
+        return found
+    return found + _over_hosts(model, shape, fleet, max_model_len)
+
+
+def _in_order(applied: AppliedLayouts) -> list[tuple[Layout, str]]:
+    return sorted(applied, key=lambda runs: (astuple(runs[0]), runs[1]))
+
+
+def _over_hosts(model: Model, shape: ModelShape, fleet: Fleet, max_model_len: int) -> list[Fit]:
+    """Layouts over the fewest hosts that hold the model; those whose layers are cut between hosts only where nothing
+    else holds it. All that were tried where none does."""
+    tried: list[Fit] = []
+    for crosses in (False, True):
+        for nnodes in range(2, MOST_HOSTS + 1):
+            fits = [
+                fit(model, shape, kind, layout, max_model_len)
+                for kind in fleet.kinds.values()
+                if not kind.sliced and _hosts_with(fleet, kind) >= nnodes
+                for layout in spanning(model, shape, most_in_one_host(fleet, kind), nnodes)
+                if layout.crosses is crosses
+            ]
+            if any(candidate.fits for candidate in fits):
+                return fits
+            tried += fits
+    return tried
+
+
+def _hosts_with(fleet: Fleet, kind: Kind) -> int:
+    hosts = fleet.planned("gpu_nodes")
+    return sum(any(device.key == kind.key for device in host.devices) for host in hosts)
 
 
 def most_in_one_host(fleet: Fleet, kind: Kind) -> int:
@@ -182,12 +229,18 @@ def _reason(model: Model, best: Fit, applied: AppliedLayouts, others: tuple[Runn
     world = best.layout.world
     devices = "one device" if world == 1 else f"{world} devices"
     holds = f"{counted(best.requests, 'request')} at once"
+    if best.layout.nnodes > 1:
+        holds += "; " + _why_executor(best.layout)
     if model.tensor_parallel_size and model.pipeline_parallel_size:
         return f"{best.layout} as asked for; a replica holds {holds}"
     if (best.layout, best.kind.key) in applied:
         return f"{devices} of {best.kind.key} a replica, as applied; it holds {holds}"
     nothing_else = "" if others else ", the only layout that fits"
     return f"{devices} of {best.kind.key} a replica{nothing_else}, {_goal(model)}; a replica holds {holds}"
+
+
+def _why_executor(layout: Layout) -> str:
+    return f"executor mp: the engine spans {layout.nnodes} hosts by itself, and needs no Ray"
 
 
 def _goal(model: Model) -> str:
@@ -202,16 +255,16 @@ def _goal(model: Model) -> str:
 
 def needed_tier(model: Model, candidate: Fit, fleet: Fleet) -> int:
     """The tier that a model needs with this layout."""
-    return model_tier(
-        candidate.layout.world, replicas_wanted(model, candidate.carries), bool(fleet.planned("gateways"))
-    )
+    return model_tier(candidate.layout, replicas_wanted(model, candidate.carries), bool(fleet.planned("gateways")))
 
 
-def model_tier(world: int, replicas: int, gateways: bool) -> int:
-    """1: one device. 2: several of one host. 4: several replicas, or a gateway of its own."""
+def model_tier(layout: Layout, replicas: int, gateways: bool) -> int:
+    """1: one device. 2: several of one host. 3: several hosts. 4: several replicas, or a gateway of its own."""
     if replicas > 1 or gateways:
         return 4
-    return 1 if world == 1 else 2
+    if layout.nnodes > 1:
+        return 3
+    return 1 if layout.world == 1 else 2
 
 
 def _tier_allows(model: Model, candidate: Fit, settings: Settings, fleet: Fleet) -> bool:
@@ -227,7 +280,7 @@ def _refuse_tier(model: Model, fitting: list[Fit], settings: Settings, fleet: Fl
     if fleet.planned("gateways"):
         causes.append("a gateways group")
     if easiest.layout.world > 1:
-        causes.append(f"{easiest.layout.world} devices of {easiest.kind.key} a replica")
+        causes.append(f"{easiest.layout.world} devices of {easiest.kind.key} a replica{_on_hosts(easiest.layout)}")
     findings.refuse(
         "tier_too_low",
         model.name,
@@ -237,17 +290,22 @@ def _refuse_tier(model: Model, fitting: list[Fit], settings: Settings, fleet: Fl
     )
 
 
-def _refuse_world(model: Model, shape: ModelShape, fleet: Fleet, findings: Findings) -> None:
-    """The wished sizes take more devices than any one host has."""
+def _on_hosts(layout: Layout) -> str:
+    return f" on {layout.nnodes} hosts" if layout.nnodes > 1 else ""
+
+
+def _refuse_world(model: Model, fleet: Fleet, findings: Findings) -> None:
+    """The wished sizes take more devices than the hosts of any one kind have, or cannot be spread over them evenly."""
     most, host = max((len(host.devices), host.name) for host in fleet.planned("gpu_nodes"))
     sliced = ", and MIG slices cannot work together" if any(kind.sliced for kind in fleet.kinds.values()) else ""
     only_cpu = all(kind.accelerator == CPU for kind in fleet.kinds.values())
     wish = _wished(model)
+    hosts = counted(max(_hosts_with(fleet, kind) for kind in fleet.kinds.values()), "host")
     findings.refuse(
         "cpu_ranks" if only_cpu else "not_enough_devices",
         model.name,
-        f"{wish} takes {wish.world} devices of one kind in one host, and the largest host ({host}) has {most}{sliced}; "
-        + MULTI_HOST,
+        f"{wish} takes {wish.world} devices of one kind, in one host or evenly in several with whole stages each; the "
+        f"fleet has {hosts} of one kind, and the largest host ({host}) has {counted(most, 'device')}{sliced}",
         *([f"set fleet_cpu_devices to {wish.world} on a host with the cores for it"] if only_cpu else []),
-        "lower tensor_parallel_size or pipeline_parallel_size, or set them to auto",
+        "add hosts of the same kind, or lower tensor_parallel_size or pipeline_parallel_size, or set them to auto",
     )

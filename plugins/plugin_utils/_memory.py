@@ -121,9 +121,12 @@ class ReplicaMemory:
 
     @property
     def host_bytes(self) -> int:
-        """RAM of the host that a replica on CPU devices takes."""
-        per_stage = (self.layout.tensor_parallel_size * stage.device for stage in self.stages)
-        return CPU_REPLICA_BYTES + sum(per_stage) if self.kind.accelerator == CPU else 0
+        """RAM that a replica on CPU devices takes of a host; of several hosts, of the one that gives most."""
+        if self.kind.accelerator != CPU:
+            return 0
+        ranks = [stage.device for stage in self.stages for _rank in range(self.layout.tensor_parallel_size)]
+        share = len(ranks) // self.layout.nnodes
+        return CPU_REPLICA_BYTES + max(sum(ranks[first : first + share]) for first in range(0, len(ranks), share))
 
     @property
     def starts(self) -> bool:

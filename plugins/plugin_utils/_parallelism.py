@@ -12,6 +12,7 @@ cache can be dealt out among ranks that would otherwise keep the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 from ..module_utils._model import CHUNKED, MLA, SLIDING, ModelShape, ShardingError
@@ -109,6 +110,19 @@ def layouts(model: Model, shape: ModelShape, devices: int) -> Iterator[Layout]:
                 layout = Layout(tensor, pipeline, data)
                 if layout.world <= devices and why_not_data(model, shape, layout) is None:
                     yield layout
+
+
+def spanning(model: Model, shape: ModelShape, devices: int, nnodes: int) -> Iterator[Layout]:
+    """The legal layouts over so many hosts of ``devices`` each that the wishes leave open, larger than one host.
+
+    A host has whole stages, or a stage has whole hosts, and all have as many ranks. Copies of attention stay in one
+    host.
+    """
+    for layout in layouts(model, shape, devices * nnodes):
+        spread = replace(layout, nnodes=nnodes)
+        even = layout.world % nnodes == 0 and layout.data_parallel_size == 1
+        if even and layout.world > devices and (not spread.crosses or layout.tensor_parallel_size % spread.local == 0):
+            yield spread
 
 
 def _open(wished: int | None, most: int) -> Iterable[int]:

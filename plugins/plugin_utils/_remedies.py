@@ -15,14 +15,15 @@ from ._capacity import Fit, fit
 from ._devices import CPU, CUDA, Kind
 from ._findings import Findings
 from ._memory import as_served
-from ._parallelism import why_not_tensor
+from ._parallelism import why_not_pipeline, why_not_tensor
 from ._text import GIB, counted, gib
 from ._weights import Layout
 from ._wishes import Model
 
-MULTI_HOST = "a replica over several hosts (tier 3) is not yet available"
 SERVER_SIZES = (1, 2, 4, 8)
 """GPUs of one server that a remedy proposes: what servers are sold with."""
+MOST_PROPOSED_HOSTS = 4
+"""Hosts of one replica that a remedy proposes."""
 EIGHT_BIT_CAPABILITY = (8, 9)
 """Compute capability from which GPUs compute in FP8 (Ada and Hopper)."""
 
@@ -46,7 +47,9 @@ def _shortage(candidate: Fit) -> int:
 def _what_is_short(model: Model, candidate: Fit, max_model_len: int) -> str:
     memory, kind = candidate.memory, candidate.kind
     tightest = min(memory.stages, key=lambda stage: stage.kv.low)
-    limit = "as asked for" if model.tensor_parallel_size else "the most that one host has"
+    hosts = candidate.layout.nnodes
+    most = "the most that one host has" if hosts == 1 else f"the most that {hosts} hosts have"
+    limit = "as asked for" if model.tensor_parallel_size else most
     where = f"{counted(candidate.layout.world, 'device')} of {kind.key} ({gib(kind.memory_bytes)} each), {limit}"
     if not memory.starts:
         return (
@@ -79,8 +82,9 @@ def _size_remedies(
         return remedies + [f"raise fleet_cpu_kv_gib (now {gib(roomiest.kind.memory_bytes)} a rank)"]
     remedies += _eight_bit_remedies(model, shape, candidates, max_model_len)
     remedies += _more_devices_remedies(model, shape, candidates, max_model_len)
+    remedies += _more_hosts_remedies(model, shape, candidates, max_model_len)
     remedies += _other_gpu_remedies(model, shape, max_model_len)
-    return list(dict.fromkeys(remedies)) or [f"use a smaller model: {MULTI_HOST}"]
+    return list(dict.fromkeys(remedies)) or ["use a smaller model: no server of the catalogue holds it"]
 
 
 def _more_devices_remedies(model: Model, shape: ModelShape, candidates: Iterable[Fit], max_model_len: int) -> list[str]:
@@ -95,6 +99,22 @@ def _more_devices_remedies(model: Model, shape: ModelShape, candidates: Iterable
             more = smallest.layout.world
             fixed = f"set tensor_parallel_size to {more}, on" if model.tensor_parallel_size else "use"
             remedies.append(f"{fixed} a host with {more} x {kind.key}")
+    return remedies
+
+
+def _more_hosts_remedies(model: Model, shape: ModelShape, candidates: Iterable[Fit], max_model_len: int) -> list[str]:
+    """More hosts like the largest of each kind that is there, each with one stage of the model."""
+    largest: dict[Kind, int] = {}
+    for candidate in candidates:
+        if not candidate.kind.sliced:
+            largest[candidate.kind] = max(largest.get(candidate.kind, 0), candidate.layout.local)
+    remedies = []
+    for kind, local in largest.items():
+        layouts = (Layout(local, nnodes, nnodes=nnodes) for nnodes in range(2, MOST_PROPOSED_HOSTS + 1))
+        tries = (_tried(model, shape, kind, layout, max_model_len) for layout in layouts)
+        smallest = next((tried for tried in tries if tried), None)
+        if smallest:
+            remedies.append(f"use {smallest.layout.nnodes} hosts with {local} x {kind.key} each, in one subnet")
     return remedies
 
 
@@ -140,7 +160,7 @@ def _smallest(model: Model, shape: ModelShape, kind: Kind, max_model_len: int) -
 
 def _tried(model: Model, shape: ModelShape, kind: Kind, layout: Layout, max_model_len: int) -> Fit | None:
     """The fit, if it is one."""
-    if why_not_tensor(shape, layout.tensor_parallel_size):
+    if why_not_tensor(shape, layout.tensor_parallel_size) or why_not_pipeline(shape, layout.pipeline_parallel_size):
         return None
     tried = fit(model, shape, kind, layout, max_model_len)
     return tried if tried.fits else None

@@ -47,7 +47,7 @@ def _units(plan: Plan) -> dict[str, dict[str, Any]]:
         places = {device["id"]: place for place, device in enumerate(plan["hosts"][host]["devices"])}
         for unit in roles.get("serve", {}).get("serve_units", []):
             devices = [places.get(device, device) for device in unit["devices"]]
-            found[unit["name"]] = {**unit, "devices": devices, "host": host}
+            found[f"{unit['name']} on {host}"] = {**unit, "devices": devices}
     return found
 
 

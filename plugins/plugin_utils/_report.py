@@ -44,7 +44,7 @@ def headline(plan: Plan) -> str:
     """The plan in one line."""
     if plan["refusals"]:
         return f"Plan refused: {counted(len(plan['refusals']), 'reason')} below"
-    serving = {replica["head"] for replica in plan["replicas"]}
+    serving = {rank["host"] for replica in plan["replicas"] for rank in replica["ranks"]}
     return (
         f"Plan {plan['id'][:SHORT_ID]}: tier {plan['tier']}, {counted(len(plan['replicas']), 'replica')} of "
         f"{counted(len(plan['models']), 'model')} on {counted(len(serving), 'host')} of {len(plan['hosts'])}"
@@ -59,6 +59,7 @@ def sections(plan: Plan) -> Iterator[Section]:
     yield from _memory(plan)
     yield from measured(plan, plan["measured"])
     yield _hosts(plan)
+    yield from _groups(plan)
     yield from _stacks(plan)
     if plan["refusals"]:
         yield from warnings(plan)
@@ -182,7 +183,8 @@ def sizes(layout: Mapping[str, Any]) -> str:
     """The parallel sizes of a layout, short."""
     data = layout["data_parallel_size"]
     short = f"TP {layout['tensor_parallel_size']} PP {layout['pipeline_parallel_size']}"
-    return short if data in (None, 1) else f"{short} DP {data}"
+    copies = "" if data in (None, 1) else f" DP {data}"
+    return short + copies + (f" on {layout['nnodes']} hosts" if layout["nnodes"] > 1 else "")
 
 
 MEMORY_TERMS = {
@@ -216,7 +218,8 @@ def _memory(plan: Plan) -> Iterator[Section]:
 def _hosts(plan: Plan) -> Section:
     by_host: dict[str, list[str]] = {}
     for replica in plan["replicas"]:
-        by_host.setdefault(replica["head"], []).append(f"{replica['name']} :{replica['port']} on {_ranges(replica)}")
+        for host in dict.fromkeys(rank["host"] for rank in replica["ranks"]):
+            by_host.setdefault(host, []).append(_part(replica, host))
     return Section(
         "Hosts",
         headers=("host", "address", "devices", "replicas"),
@@ -225,6 +228,33 @@ def _hosts(plan: Plan) -> Section:
             for name, host in plan["hosts"].items()
         ],
     )
+
+
+def _part(replica: Mapping[str, Any], host: str) -> str:
+    """What of a replica is on a host: itself with its port, or its ranks."""
+    ranks = [rank for rank in replica["ranks"] if rank["host"] == host]
+    place = f":{replica['port']}" if host == replica["head"] else f"ranks {ranks[0]['rank']}-{ranks[-1]['rank']}"
+    return f"{replica['name']} {place} on {_ranges(ranks)}"
+
+
+def _groups(plan: Plan) -> Iterator[Section]:
+    """The hosts of each replica that has several, and the network between them."""
+    rows = [
+        (
+            replica["name"] if member["node_rank"] == 0 else "",
+            str(member["node_rank"]),
+            member["host"],
+            member["address"],
+            member["gloo_interface"] or "-",
+            listing(member["rdma_devices"]) or "-",
+        )
+        for replica in plan["replicas"]
+        if replica["group"]
+        for member in replica["group"]["members"]
+    ]
+    if rows:
+        headers = ("replica", "node", "host", "address", "interface", "RDMA")
+        yield Section("Groups of hosts that serve as one", headers=headers, rows=rows)
 
 
 def _stacks(plan: Plan) -> Iterator[Section]:
@@ -263,11 +293,11 @@ def _work(plan: Plan, name: str, host: Mapping[str, Any], replicas: list[str]) -
     return "; ".join(replicas) or "-"
 
 
-def _ranges(replica: Mapping[str, Any]) -> str:
+def _ranges(ranks: Sequence[Mapping[str, Any]]) -> str:
     """Device indexes, neighbours joined: 0-3,6."""
-    indexes = [rank["device_index"] for rank in replica["ranks"]]
+    indexes = [rank["device_index"] for rank in ranks]
     if None in indexes:
-        return listing(rank["device"] for rank in replica["ranks"])
+        return listing(rank["device"] for rank in ranks)
     runs: list[list[int]] = []
     for index in indexes:
         if runs and runs[-1][-1] + 1 == index:

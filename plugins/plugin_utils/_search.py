@@ -5,8 +5,8 @@
 
 Layouts are compared goal by goal, and the first goal in which two differ decides. The goals, in their order, are the
 fields of ``Score``: first what serves at all, then the workload, then the fewest devices, then the most requests a
-second. Pipeline stages inside one host stand before the devices, because they only pay where tensor parallelism cannot
-reach.
+second. Hosts stand before the devices, since every further one can fail; pipeline stages do as well, because they only
+pay where tensor parallelism cannot reach.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ class Score:
     """How far a layout is from each goal; smaller is better.
 
     on_cpu: it runs on CPUs. short: too few devices are free for all replicas. unmet: all replicas together do not carry
-    the workload. stages: of its pipeline. devices: of all replicas. slowness: minus the requests a second of all
-    replicas, as adopted or estimated, 0 where nobody knows. ranks: of one replica. copies: of its attention.
-    memory_bytes, key: of the devices, so that the smallest is taken, and always the same.
+    the workload. hosts: of one replica. stages: of its pipeline. devices: of all replicas. slowness: minus the requests
+    a second of all replicas, as adopted or estimated, 0 where nobody knows. ranks: of one replica. copies: of its
+    attention. memory_bytes, key: of the devices, so that the smallest is taken, and always the same.
     """
 
     on_cpu: bool
     short: bool
     unmet: bool
+    hosts: int
     stages: int
     devices: int
     slowness: float
@@ -81,6 +82,7 @@ class RunnerUp:
             "device_key": fit.kind.key,
             "devices": score.devices,
             "fits_requests": fit.requests,
+            "nnodes": fit.layout.nnodes,
             "pipeline_parallel_size": fit.layout.pipeline_parallel_size,
             "replica_count": self.candidate.replicas,
             "requests_per_second": round(-score.slowness, 2) if score.slowness else None,
@@ -119,6 +121,7 @@ def _scored(model: Model, fit: Fit, fits: Iterable[Fit], space: Space) -> Candid
         on_cpu=fit.kind.accelerator == CPU,
         short=free < wanted,
         unmet=not meets_workload(model, fit.carries, wanted),
+        hosts=fit.layout.nnodes,
         stages=fit.layout.pipeline_parallel_size,
         devices=wanted * fit.layout.world,
         slowness=-together if math.isfinite(together) else 0.0,
@@ -136,25 +139,18 @@ def _behind(other: Candidate, chosen: Candidate) -> str:
     if theirs < ours:
         return "would be chosen for a new fleet; the applied layout is kept"
     goals = (field.name for field in dataclasses.fields(Score))
-    match next(goal for goal in goals if getattr(theirs, goal) != getattr(ours, goal)):
-        case "on_cpu":
-            return "runs on CPUs"
-        case "short":
-            return f"too few devices are free for {counted(other.replicas, 'replica')} of {theirs.ranks}"
-        case "unmet":
-            return f"{counted(other.replicas, 'replica')} of it do not carry the workload"
-        case "stages":
-            return f"cuts the model into {theirs.stages} stages, which wait for one another"
-        case "devices":
-            return f"takes {theirs.devices} devices in all, the chosen one {ours.devices}"
-        case "slowness":
-            return f"serves {_rate(theirs)} requests/s in all, the chosen one {_rate(ours)}"
-        case "ranks":
-            return f"takes {theirs.ranks} devices a replica for the same"
-        case "copies":
-            return f"copies attention {theirs.copies} times for the same"
-        case _:
-            return "takes other devices for the same"
+    goal = next(goal for goal in goals if getattr(theirs, goal) != getattr(ours, goal))
+    return {
+        "on_cpu": "runs on CPUs",
+        "short": f"too few devices are free for {counted(other.replicas, 'replica')} of {theirs.ranks}",
+        "unmet": f"{counted(other.replicas, 'replica')} of it do not carry the workload",
+        "hosts": f"spreads each replica over {counted(theirs.hosts, 'host')}, of which any can fail",
+        "stages": f"cuts the model into {theirs.stages} stages, which wait for one another",
+        "devices": f"takes {theirs.devices} devices in all, the chosen one {ours.devices}",
+        "slowness": f"serves {_rate(theirs)} requests/s in all, the chosen one {_rate(ours)}",
+        "ranks": f"takes {theirs.ranks} devices a replica for the same",
+        "copies": f"copies attention {theirs.copies} times for the same",
+    }.get(goal, "takes other devices for the same")
 
 
 def _rate(score: Score) -> str:

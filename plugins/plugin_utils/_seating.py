@@ -18,7 +18,7 @@ from ._draft import Draft, replica_name
 from ._findings import Findings
 from ._fleet import UNREACHABLE
 from ._layout import choose
-from ._placement import Seat, Space, keep
+from ._placement import Hosts, Ports, Seat, Space, keep
 from ._search import AppliedLayouts
 from ._text import counted, gib, listing
 from ._weights import Layout
@@ -28,7 +28,8 @@ from ._wishes import Model
 def seat_all(draft: Draft) -> None:
     """Decide the layout of every model and the seat of every replica; refuse what finds none."""
     draft.left_alone = _left_alone(draft)
-    space = Space(draft.fleet, draft.settings.engine_port, _gateway_ports(draft))
+    first_ports = Ports(draft.settings.engine_port, draft.settings.master_port)
+    space = Space(draft.fleet, first_ports, _gateway_ports(draft))
     layouts = _applied_layouts(draft)
     for model in draft.models:
         _choose(draft, model, space, layouts)
@@ -43,11 +44,11 @@ def seat_all(draft: Draft) -> None:
 
 
 def _left_alone(draft: Draft) -> dict[str, AppliedReplica]:
-    """The replicas of wished models on hosts that do not answer."""
+    """The replicas of wished models on hosts of which one at least does not answer."""
     wished = {model.name for model in draft.models}
     silent = {host.name for host in draft.fleet.hosts.values() if host.state == UNREACHABLE}
     replicas = draft.applied.replicas
-    return {replica.name: replica for replica in replicas if replica.host in silent and replica.model in wished}
+    return {replica.name: replica for replica in replicas if silent & set(replica.hosts) and replica.model in wished}
 
 
 def _gateway_ports(draft: Draft) -> dict[str, set[int]]:
@@ -96,7 +97,7 @@ def _keep_seats(draft: Draft, model: Model, space: Space) -> None:
             return
         seat = None
         if replica.name not in draft.left_alone:
-            seat = keep(space, choice.fits, replica.host, replica.devices, replica.port)
+            seat = keep(space, choice.fits, replica.devices_by_host, replica.ports)
         if seat:
             seats[index] = seat
         carried += (seat.fit if seat else choice.best).carries
@@ -114,7 +115,7 @@ def _runs_at_present(draft: Draft, model: Model) -> dict[int, AppliedReplica]:
 def _take_seats(draft: Draft, model: Model, space: Space) -> None:
     """Seats for the replicas that have none yet."""
     choice, seats = draft.choices[model.name], draft.seats.setdefault(model.name, {})
-    before = {index: replica.host for index, replica in _runs_at_present(draft, model).items()}
+    before = {index: replica.hosts for index, replica in _runs_at_present(draft, model).items()}
     searches = [(fit, space.search(fit)) for fit in choice.fits]
     carried, index = Carried(), 0
     while is_wanted(model, index, carried):
@@ -123,26 +124,31 @@ def _take_seats(draft: Draft, model: Model, space: Space) -> None:
         else:
             seat = seats.get(index) or _take_seat(space, searches, before.get(index))
             if seat is None:
-                _refuse(draft, model, index)
+                _refuse(draft, model, index, space)
                 return
             seats[index] = seat
             carried += seat.fit.carries
         index += 1
 
 
-def _take_seat(space: Space, searches: list[tuple[Fit, Iterator[str]]], before: str | None) -> Seat | None:
-    """A seat on the host of before if it has room, else on the first that has; the preferred kind of device first."""
-    for fit, hosts in searches:
-        host = before if before is not None and space.has_room(before, fit) else next(hosts, None)
-        if host is not None:
-            return space.take(host, fit)
+def _take_seat(space: Space, searches: list[tuple[Fit, Iterator[Hosts]]], before: Hosts | None) -> Seat | None:
+    """A seat on the hosts of before if they have room, else on the first that have; the preferred kind of device
+    first."""
+    for fit, found in searches:
+        hosts = before if before is not None and space.has_room(before, fit) else next(found, None)
+        if hosts is not None:
+            return space.take(hosts, fit)
     return None
 
 
-def _refuse(draft: Draft, model: Model, seated: int) -> None:
+def _refuse(draft: Draft, model: Model, seated: int, space: Space) -> None:
     """Some replicas found no devices: say what is wanted, how many found room, and what would help."""
     choice = draft.choices[model.name]
     best, wanted = choice.best, max(choice.replicas, seated + 1)
+    apart = space.apart(best)
+    if apart:
+        _refuse_apart(draft, model, apart, space)
+        return
     short = [
         host.name
         for host in draft.fleet.planned("gpu_nodes")
@@ -160,7 +166,26 @@ def _refuse(draft: Draft, model: Model, seated: int) -> None:
     draft.findings.refuse(
         "not_enough_memory" if short else "not_enough_devices",
         model.name,
-        f"needs {counted(wanted, 'replica')} of {counted(best.layout.world, 'device')} in one host each "
+        f"needs {counted(wanted, 'replica')} of {counted(best.layout.local, 'device')} in {_hosts_each(best.layout)} "
         f"({' or '.join(fit.kind.key for fit in choice.fits)}), and there is room for {seated}",
         *remedies,
+    )
+
+
+def _hosts_each(layout: Layout) -> str:
+    return "one host each" if layout.nnodes == 1 else f"each of {layout.nnodes} hosts"
+
+
+def _refuse_apart(draft: Draft, model: Model, hosts: Hosts, space: Space) -> None:
+    """Hosts have the devices for a replica, and no network in common: name two that are apart, and what each has."""
+    first = hosts[0]
+    other = next((host for host in hosts[1:] if not space.fabrics.shared_by((first, host))), hosts[-1])
+    draft.findings.refuse(
+        "no_common_network",
+        model.name,
+        f"a replica takes {listing(hosts)} together, and {first} and {other} share no subnet in which each has an "
+        f"address of its own: {first} has {space.fabrics.described(first)}; {other} has "
+        f"{space.fabrics.described(other)}",
+        f"give {first} and {other} addresses in one subnet, on an interface that leads from one to the other",
+        "or name that interface on both hosts: fleet_fabric_interface, where it looks like one of containers",
     )

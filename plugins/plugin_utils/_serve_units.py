@@ -31,12 +31,17 @@ OWNED_ARGUMENTS = {
     "distributed_executor_backend",
     "dtype",
     "gpu_memory_utilization",
+    "headless",
     "host",
     "kv_cache_dtype",
     "max_model_len",
     "max_num_batched_tokens",
     "max_num_seqs",
+    "master_addr",
+    "master_port",
     "model",
+    "nnodes",
+    "node_rank",
     "pipeline_parallel_size",
     "port",
     "quantization",
@@ -89,6 +94,7 @@ def _alone(unit: Unit) -> Iterator[str]:
         yield f"{unit['name']!r} is no DNS label: use up to 63 of a-z, 0-9 and inner dashes."
     yield from _address(unit)
     yield from _devices(unit)
+    yield from _group(unit)
     for option in ("engine_path", "model_path"):
         yield from _path(unit, option, unit[option])
     for flag, path in named_files(_with_underscores(unit)):
@@ -109,13 +115,44 @@ def _address(unit: Unit) -> Iterator[str]:
 
 def _devices(unit: Unit) -> Iterator[str]:
     layout = layout_of(unit["config"])
-    if len(unit["devices"]) != layout.world:
+    if len(unit["devices"]) * layout.nnodes != layout.world:
         yield (
             f"{unit['name']}: {layout} makes {layout.world} ranks, "
             f"and {len(unit['devices'])} devices are given: give one a rank."
         )
     if unit["accelerator"] == "cpu" and not unit.get("cpu_kv_gib"):
         yield f"{unit['name']}: runs on the CPU without cpu_kv_gib: say how many GiB of KV cache each rank gets."
+
+
+def _group(unit: Unit) -> Iterator[str]:
+    """A replica over several hosts names all of them, its own place among them, and how they speak."""
+    nnodes, group = layout_of(unit["config"]).nnodes, unit.get("group")
+    if (group is None) != (nnodes == 1):
+        yield f"{unit['name']}: nnodes is {nnodes}, and group is {'missing' if group is None else 'given'}."
+    if not group:
+        return
+    if not len(group["hosts"]) == len(group["addresses"]) == nnodes or not 0 <= group["node_rank"] < nnodes:
+        yield (
+            f"{unit['name']}: group has {len(group['hosts'])} hosts, {len(group['addresses'])} addresses and node_rank "
+            f"{group['node_rank']}: give each of the {nnodes} hosts its own."
+        )
+        return
+    for address in group["addresses"]:
+        if not _reachable_by_others(address):
+            yield f"{unit['name']}: {address!r} is no address at which another host is reached."
+    if not group.get("gloo_interface"):
+        yield (
+            f"{unit['name']}: group has no gloo_interface: name the interface that has "
+            f"{group['addresses'][group['node_rank']]}."
+        )
+
+
+def _reachable_by_others(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not (found.is_loopback or found.is_unspecified or found.is_link_local)
 
 
 def _path(unit: Unit, option: str, path: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ SETTING_WORDS = {
     "engine_root": "engine_root",
     "model_store_root": "model_store_root",
     "engine_port": "fleet_engine_port",
+    "master_port": "fleet_master_port",
     "gateway_port": "fleet_gateway_port",
     "gateway_metrics_port": "fleet_gateway_metrics_port",
     "gateway_public": "gateway_public",
@@ -45,7 +46,10 @@ SETTING_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for the whole fleet. ``tier`` is an upper bound; None is ``auto``."""
+    """What holds for the whole fleet. ``tier`` is an upper bound; None is ``auto``.
+
+    engine_port, master_port: the first of the blocks that engines listen on, and that groups of hosts meet at.
+    """
 
     inventory_name: str = "fleet"
     tier: int | None = None
@@ -53,6 +57,7 @@ class Settings:
     engine_root: str = "/opt/gpufleet/engine"
     model_store_root: str = "/var/lib/gpufleet/models"
     engine_port: int = 8000
+    master_port: int = 29501
     gateway_port: int = 443
     gateway_metrics_port: int = 9145
     gateway_public: bool = False
@@ -84,6 +89,7 @@ def read_settings(value: Any, findings: Findings) -> Settings:
         engine_root=_absolute(reader, "engine_root", defaults.engine_root),
         model_store_root=_absolute(reader, "model_store_root", defaults.model_store_root),
         engine_port=reader.integer("engine_port", least=1024, most=65535) or defaults.engine_port,
+        master_port=reader.integer("master_port", least=1024, most=65535) or defaults.master_port,
         gateway_port=reader.integer("gateway_port", most=65535) or (80 if tls == "off" else 443),
         gateway_metrics_port=reader.integer("gateway_metrics_port", most=65535) or defaults.gateway_metrics_port,
         gateway_public=reader.flag("gateway_public"),

@@ -60,7 +60,7 @@ def with_id(role: str, options: Mapping[str, Any]) -> dict[str, Any]:
 class Bill:
     """Everything that the shares are made of.
 
-    in_force: replica -> its unit and host. fresh: the replicas whose unit is the planned one (the others are held or
+    in_force: replica -> its units by host. fresh: the replicas whose unit is the planned one (the others are held or
     left alone as applied). traffic: replica -> its weight at the gateway. gateways: hosts of the front door.
     stacks: host -> its driver stack.
     """
@@ -76,10 +76,11 @@ class Bill:
     settings: Settings
     stacks: Mapping[str, Mapping[str, Any]]
 
-    def units_on(self) -> dict[str, list[Placed]]:
-        found: dict[str, list[Placed]] = {}
+    def units_on(self) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
         for placed in self.in_force.values():
-            found.setdefault(placed.host, []).append(placed)
+            for host, unit in placed.units.items():
+                found.setdefault(host, []).append(unit)
         return found
 
 
@@ -105,7 +106,9 @@ def build(bill: Bill) -> dict[str, dict[str, dict[str, Any]]]:
     return shares
 
 
-def _options(bill: Bill, host: str, units: list[Placed], front: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _options(
+    bill: Bill, host: str, units: list[dict[str, Any]], front: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     before = set(bill.applied.roles.get(host, {})) | ({"serve"} if bill.applied.strays.get(host) else set())
     options: dict[str, dict[str, Any]] = {}
     if host in bill.stacks:
@@ -116,7 +119,7 @@ def _options(bill: Bill, host: str, units: list[Placed], front: list[dict[str, A
         options["model_store"] = _model_store(bill, units)
     if units or "serve" in before:
         options["serve"] = {
-            "serve_units": [placed.unit for placed in units],
+            "serve_units": units,
             "serve_gateways": list(bill.gateways),
         }
     if host in bill.gateways or "gateway" in before:
@@ -124,8 +127,8 @@ def _options(bill: Bill, host: str, units: list[Placed], front: list[dict[str, A
     return options
 
 
-def _engine(units: Iterable[Placed]) -> dict[str, Any]:
-    paths = sorted({placed.unit["engine_path"] for placed in units})
+def _engine(units: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    paths = sorted({unit["engine_path"] for unit in units})
     return {"engine_environments": [_environment(path) for path in paths]}
 
 
@@ -135,13 +138,13 @@ def _environment(path: str) -> dict[str, str]:
     return {"variant": variant, "version": version, "path": path}
 
 
-def _model_store(bill: Bill, units: list[Placed]) -> dict[str, Any]:
+def _model_store(bill: Bill, units: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Weights that the inventory lists are put in place; others that held units still read are only kept."""
     listed = {model.name: _stored(model, bill.weights[model.name], bill.settings) for model in bill.models}
     entries, kept = {}, set()
-    for placed in units:
-        name, path = placed.unit["model"], placed.unit["model_path"]
-        if placed.unit["name"] in bill.fresh or (name in listed and listed[name]["path"] == path):
+    for unit in units:
+        name, path = unit["model"], unit["model_path"]
+        if unit["name"] in bill.fresh or (name in listed and listed[name]["path"] == path):
             entries[name] = listed[name]
         else:
             kept.add(path)

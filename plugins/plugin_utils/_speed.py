@@ -102,10 +102,10 @@ def speed_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: i
 def server_of(model: Model, shape: ModelShape, memory: ReplicaMemory, requests: int) -> Server | None:
     """One replica as its scheduler sees it, or one of the copies of a data parallel one.
 
-    None on a device of unknown speed, and where nothing fits.
+    None on a device of unknown speed, where nothing fits, and where every layer waits for a network of unknown speed.
     """
     rates, layout = rates_of(memory.kind), memory.layout
-    if rates is None or requests < 1:
+    if rates is None or requests < 1 or layout.crosses:
         return None
     held = holding(model.engine_args, memory.kind.compute_capability, layout)
     work = work_of(

@@ -11,11 +11,11 @@ role can simply converge to its share.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ._applied import Applied, AppliedReplica
-from ._text import natural_key
+from ._text import listing, natural_key
 
 RESTART_REMEDY = "say fleet_allow_restart=true: it is then drained, and restarted one failure domain after another"
 
@@ -26,16 +26,31 @@ MOST_DIFFERENCES = 3
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A replica's unit and the host that it is for."""
+    """A replica's units by host, the head's first."""
 
-    host: str
-    unit: dict[str, Any]
+    units: dict[str, dict[str, Any]]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(self.units)
+
+    @property
+    def host(self) -> str:
+        """The head's, which the gateways send to."""
+        return self.hosts[0]
+
+    @property
+    def unit(self) -> dict[str, Any]:
+        """The head's unit."""
+        return self.units[self.host]
 
     @property
     def needs(self) -> list[tuple[str, str]]:
-        """What no other unit of the host may have: its devices and its port."""
-        return [(self.host, f"device {device}") for device in self.unit["devices"]] + [
-            (self.host, f"port {self.unit['port']}")
+        """What no other unit of a host may have: its devices, and at the head its ports."""
+        ports = [self.unit["port"], self.unit.get("group", {}).get("master_port")]
+        return [
+            *((host, f"device {device}") for host, unit in self.units.items() for device in unit["devices"]),
+            *((self.host, f"port {port}") for port in ports if port is not None),
         ]
 
 
@@ -53,18 +68,18 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of a run."""
+    """One step of a run, on all hosts of its replica at once."""
 
     action: str
     replica: str
-    host: str
+    hosts: tuple[str, ...]
     live: bool
     reason: str
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "action": self.action,
-            "hosts": [self.host],
+            "hosts": list(self.hosts),
             "live": self.live,
             "reason": self.reason,
             "replica": self.replica,
@@ -75,7 +90,7 @@ class Change:
 class Transition:
     """How the fleet gets from the applied state to the one in force.
 
-    in_force: replica -> its unit and host after the run. former: replica -> what is applied of it at present.
+    in_force: replica -> its units by host after the run. former: replica -> what is applied of it at present.
     leftovers: applied replicas, and strays, that the run removes. reachable: hosts on which anything can be done.
     """
 
@@ -88,11 +103,16 @@ class Transition:
     def changed(self, name: str) -> bool:
         """Whether a replica that was applied before is another one after the run."""
         before, after = self.former.get(name), self.in_force[name]
-        return before is not None and (before.host, before.unit) != (after.host, after.unit)
+        return before is not None and before.units != after.units
 
     def moved(self, name: str) -> bool:
+        """Whether it is on other hosts than before, none of them the same."""
         before = self.former.get(name)
-        return before is not None and before.host != self.in_force[name].host
+        return before is not None and not set(before.hosts) & set(self.in_force[name].hosts)
+
+    def interrupts(self, name: str) -> bool:
+        """Whether the run stops a serving replica and starts it again in its place."""
+        return self.changed(name) and not self.moved(name) and self.former[name].live
 
 
 def transition(
@@ -105,7 +125,7 @@ def transition(
     in_force = {name: placed for name, placed in target.items() if name not in held}
     for name in held:
         if name in former:
-            in_force[name] = Placed(former[name].host, former[name].unit)
+            in_force[name] = Placed(former[name].units)
     return Transition(
         in_force=dict(sorted(in_force.items(), key=lambda item: natural_key(item[0]))),
         former=former,
@@ -127,18 +147,18 @@ def _former(target: Mapping[str, Placed], applied: Applied) -> dict[str, Applied
 
 def _closeness(replica: AppliedReplica, target: Mapping[str, Placed]) -> tuple[bool, bool]:
     planned = target.get(replica.name)
-    return (planned is not None and planned.host == replica.host, replica.live)
+    return (planned is not None and bool(set(planned.hosts) & set(replica.hosts)), replica.live)
 
 
 def _held(
     target: Mapping[str, Placed], former: Mapping[str, AppliedReplica], reachable: frozenset[str]
 ) -> dict[str, Held]:
     """Live replicas that would change, and then, again and again, whatever needs what a held one keeps."""
-    live = {name: before for name, before in former.items() if before.live and before.host in reachable}
+    live = {name: before for name, before in former.items() if before.live and reachable.issuperset(before.hosts)}
     held = {
         name: Held(name, f"it serves, and {difference(before, target[name])}")
         for name, before in live.items()
-        if name in target and (before.host, before.unit) != (target[name].host, target[name].unit)
+        if name in target and before.units != target[name].units
     }
     wanted = {need: name for name, placed in target.items() for need in placed.needs}
     pending = list(held)
@@ -154,9 +174,10 @@ def _held(
 
 def difference(before: AppliedReplica, after: Placed) -> str:
     """What is another than before, in words."""
-    if before.host != after.host:
-        return f"it would move from {before.host} to {after.host}"
-    changes = list(_differences(before.unit, after.unit))
+    if before.hosts != after.hosts:
+        return f"it would move from {listing(before.hosts)} to {listing(after.hosts)}"
+    pairs = ((before.units[host], after.units[host]) for host in before.hosts)
+    changes = list(dict.fromkeys(change for pair in pairs for change in _differences(*pair)))
     more = f"; and {len(changes) - MOST_DIFFERENCES} more" if len(changes) > MOST_DIFFERENCES else ""
     return f"its unit would change: {'; '.join(changes[:MOST_DIFFERENCES])}{more}"
 
@@ -176,18 +197,20 @@ def _value(value: Any) -> str:
 
 
 def _leftovers(in_force: Mapping[str, Placed], applied: Applied, reachable: frozenset[str]) -> Iterator[AppliedReplica]:
-    """Replicas on hosts where the run leaves none of that name."""
+    """Replicas, or their parts, on hosts where the run leaves none of that name."""
     for replica in applied.replicas:
-        if replica.host in reachable and not _is_at(in_force, replica.name, replica.host):
-            yield replica
+        left = {host: unit for host, unit in replica.units.items() if host in reachable}
+        left = {host: unit for host, unit in left.items() if not _is_at(in_force, replica.name, host)}
+        if left:
+            yield replace(replica, units=left)
     for host, strays in applied.strays.items():
         for name, live in strays.items():
             if host in reachable and not _is_at(in_force, name, host):
-                yield AppliedReplica(name, name.rpartition("-")[0], host, {}, live, live)
+                yield AppliedReplica(name, name.rpartition("-")[0], {host: {}}, live, live)
 
 
 def _is_at(in_force: Mapping[str, Placed], name: str, host: str) -> bool:
-    return name in in_force and in_force[name].host == host
+    return name in in_force and host in in_force[name].hosts
 
 
 def steps(change: Transition, failure_domains: Mapping[str, str]) -> list[Change]:
@@ -199,7 +222,7 @@ def steps(change: Transition, failure_domains: Mapping[str, str]) -> list[Change
     moving_out = [left for left in change.leftovers if left.live and left.name in change.in_force]
     order = list(_removals([left for left in change.leftovers if left not in moving_out], change))
     kept_until_restart = {need for left in moving_out for need in _needs(left)} | {
-        need for name in change.in_force if _interrupts(change, name) for need in _needs(change.former[name])
+        need for name in change.in_force if change.interrupts(name) for need in _needs(change.former[name])
     }
     late: list[Change] = []
     for name, placed in change.in_force.items():
@@ -208,39 +231,34 @@ def steps(change: Transition, failure_domains: Mapping[str, str]) -> list[Change
         start = Change(
             "start",
             name,
-            placed.host,
+            placed.hosts,
             False,
-            "is new" if name not in change.former else f"comes from {change.former[name].host}",
+            "is new" if name not in change.former else f"comes from {listing(change.former[name].hosts)}",
         )
         (late if kept_until_restart & set(placed.needs) else order).append(start)
     for name, placed in change.in_force.items():
         if change.changed(name) and not change.moved(name) and not change.former[name].live:
-            order.append(Change("restart", name, placed.host, False, difference(change.former[name], placed)))
+            order.append(Change("restart", name, placed.hosts, False, difference(change.former[name], placed)))
     order += _live_restarts(change, moving_out, failure_domains)
     return order + late
 
 
 def _needs(replica: AppliedReplica) -> list[tuple[str, str]]:
-    return Placed(replica.host, replica.unit).needs if replica.unit else []
-
-
-def _interrupts(change: Transition, name: str) -> bool:
-    """Whether the run stops a serving replica and starts it again in its place."""
-    return change.changed(name) and not change.moved(name) and change.former[name].live
+    return Placed(replica.units).needs if replica.unit else []
 
 
 def _removals(leftovers: Iterable[AppliedReplica], change: Transition) -> Iterator[Change]:
     for left in leftovers:
         reason = "is planned elsewhere" if left.name in change.in_force else "is no longer planned"
         if left.live:
-            yield Change("drain", left.name, left.host, True, reason)
-        yield Change("remove", left.name, left.host, left.live, reason)
+            yield Change("drain", left.name, left.hosts, True, reason)
+        yield Change("remove", left.name, left.hosts, left.live, reason)
 
 
 def _live_restarts(
     change: Transition, moving_out: list[AppliedReplica], failure_domains: Mapping[str, str]
 ) -> Iterator[Change]:
-    interrupted = [change.former[name] for name in change.in_force if _interrupts(change, name)]
+    interrupted = [change.former[name] for name in change.in_force if change.interrupts(name)]
     by_domain: dict[str, list[AppliedReplica]] = {}
     for replica in sorted(
         interrupted + moving_out, key=lambda replica: (natural_key(replica.host), natural_key(replica.name))
@@ -251,9 +269,9 @@ def _live_restarts(
             if replica in moving_out:
                 yield from _removals([replica], change)
                 continue
-            reason = difference(replica, change.in_force[replica.name])
-            for action in ("drain", "stop", "start"):
-                yield Change(action, replica.name, replica.host, True, reason)
+            after = change.in_force[replica.name]
+            for action, hosts in (("drain", replica.hosts), ("stop", replica.hosts), ("start", after.hosts)):
+                yield Change(action, replica.name, hosts, True, difference(replica, after))
 
 
 def compare(change: Transition) -> dict[str, list[str]]:
@@ -271,15 +289,31 @@ def compare(change: Transition) -> dict[str, list[str]]:
     return found
 
 
-def waves(change: Transition, serving: Iterable[str]) -> dict[str, list[str]]:
+def waves(change: Transition, serving: Iterable[str]) -> dict[str, Any]:
     """The hosts with the role ``serve``: those that can be changed together, and those that take turns.
 
-    A host takes its turn when the run takes a live replica from it that comes back, there or elsewhere.
+    A host takes its turn when the run takes a live replica from it that comes back, there or elsewhere. The hosts of
+    one replica take their turn together: ``serial`` is a list of turns, each a list of hosts.
     """
-    turns = {change.former[name].host for name in change.in_force if change.changed(name) and change.former[name].live}
-    turns |= {left.host for left in change.leftovers if left.live and left.name in change.in_force}
     hosts = [host for host in sorted(serving, key=natural_key) if host in change.reachable]
+    moving_out = [left.hosts for left in change.leftovers if left.live and left.name in change.in_force]
+    interrupted = [
+        change.former[name].hosts + (change.in_force[name].hosts if change.interrupts(name) else ())
+        for name in change.in_force
+        if change.changed(name) and change.former[name].live
+    ]
+    turns = _joined([set(hosts) & set(those) for those in moving_out + interrupted])
+    taking_turns = set().union(*turns)
     return {
-        "serial": [host for host in hosts if host in turns],
-        "together": [host for host in hosts if host not in turns],
+        "serial": sorted((sorted(turn, key=natural_key) for turn in turns), key=lambda turn: natural_key(turn[0])),
+        "together": [host for host in hosts if host not in taking_turns],
     }
+
+
+def _joined(sets: Iterable[set[str]]) -> list[set[str]]:
+    """The same hosts in sets that have none in common."""
+    found: list[set[str]] = []
+    for those in filter(None, sets):
+        touching = [other for other in found if other & those]
+        found = [other for other in found if not other & those] + [those.union(*touching)]
+    return found

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One replica's unit: everything that the role ``serve`` writes for it."""
+"""One replica's units, one on each of its hosts: everything that the role ``serve`` writes for it."""
 
 from __future__ import annotations
 
@@ -25,26 +25,55 @@ CPU_SHARED_ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """Where several CPU ranks share a host: the engine's own binding wants a NUMA node for each. Source: as above."""
 
 
-def unit(name: str, choice: Choice, weights: Weights, seat: Seat, fleet: Fleet, settings: Settings) -> dict[str, Any]:
-    """The unit's options. A setting that is left to the engine is left out."""
+def units(
+    name: str, choice: Choice, weights: Weights, seat: Seat, fleet: Fleet, settings: Settings
+) -> dict[str, dict[str, Any]]:
+    """Host -> the unit's options there, the head's first. A setting that is left to the engine is left out.
+
+    Address and port are the head's on every host: what clients of the replica reach.
+    """
     model, layout = choice.model, seat.fit.layout
     accelerator = seat.fit.kind.accelerator
-    return without_nulls(
-        {
-            "name": name,
-            "model": model.name,
-            "address": fleet.hosts[seat.host].address,
-            "port": seat.port,
-            "engine_path": engine_path(accelerator, settings),
-            "model_path": model_path(model, weights, settings),
-            "accelerator": accelerator,
-            "devices": [device.id for device in seat.devices],
-            "cpu_kv_gib": seat.fit.kind.memory_bytes // GIB if accelerator == CPU else None,
-            "config": _config(choice, layout, accelerator),
-            "engine_args": _engine_args(model),
-            "engine_env": _environment(model, accelerator, shared=len(fleet.hosts[seat.host].devices) > 1),
-        }
-    )
+    shared = {
+        "name": name,
+        "model": model.name,
+        "address": fleet.hosts[seat.head].address,
+        "port": seat.ports.http,
+        "engine_path": engine_path(accelerator, settings),
+        "model_path": model_path(model, weights, settings),
+        "accelerator": accelerator,
+        "cpu_kv_gib": seat.fit.kind.memory_bytes // GIB if accelerator == CPU else None,
+        "config": _config(choice, layout, accelerator),
+        "engine_args": _engine_args(model),
+    }
+    return {
+        host: without_nulls(
+            {
+                **shared,
+                "devices": [device.id for device in seat.devices[host]],
+                "engine_env": _environment(model, accelerator, shared=len(fleet.hosts[host].devices) > 1),
+                "group": _group(seat, node_rank, fleet) if seat.fabric else None,
+            }
+        )
+        for node_rank, host in enumerate(seat.hosts)
+    }
+
+
+def _group(seat: Seat, node_rank: int, fleet: Fleet) -> dict[str, Any]:
+    """What one host's ranks must know of the others: where all meet, and over which interfaces they speak."""
+    if seat.fabric is None:
+        raise ValueError(f"{seat.head} has no group")
+    host = seat.hosts[node_rank]
+    interface = seat.fabric.places[host].interface
+    return {
+        "node_rank": node_rank,
+        "hosts": list(seat.hosts),
+        "addresses": [seat.fabric.places[member].address for member in seat.hosts],
+        "master_port": seat.ports.master,
+        "gloo_interface": interface,
+        "nccl_interfaces": [interface] if interface else [],
+        "rdma_devices": list(fleet.hosts[host].rdma_devices),
+    }
 
 
 def _config(choice: Choice, layout: Layout, accelerator: str) -> dict[str, Any]:
@@ -56,6 +85,7 @@ def _config(choice: Choice, layout: Layout, accelerator: str) -> dict[str, Any]:
         "pipeline_parallel_size": layout.pipeline_parallel_size,
         "data_parallel_size": layout.data_parallel_size if layout.data_parallel_size > 1 else None,
         "decode_context_parallel_size": context if (context := model.decode_context_parallel_size) > 1 else None,
+        "nnodes": layout.nnodes if layout.nnodes > 1 else None,
         "distributed_executor_backend": executor(layout) if layout.world > 1 else None,
         "gpu_memory_utilization": model.gpu_memory_utilization,
         "max_num_seqs": model.max_num_seqs,
@@ -68,7 +98,7 @@ def _config(choice: Choice, layout: Layout, accelerator: str) -> dict[str, Any]:
 
 
 def executor(layout: Layout) -> str:
-    """The engine's executor: ``uni`` for one rank, ``mp`` for several of one host."""
+    """The engine's executor: ``uni`` for one rank, ``mp`` for several, of one host or of several."""
     return "uni" if layout.world == 1 else "mp"
 
 

@@ -41,27 +41,39 @@ class Layout:
     """How one replica is cut: tensor parallel inside each stage, stages of layers one after another.
 
     With data parallelism an engine has so many copies of everything but its routed experts, which are spread over all
-    ranks; each copy has a KV cache and a scheduler of its own.
+    ranks; each copy has a KV cache and a scheduler of its own. nnodes: hosts that the ranks are spread over evenly.
     """
 
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
+    nnodes: int = 1
 
     @property
     def world(self) -> int:
         """Ranks, and so devices, of one replica."""
         return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
 
+    @property
+    def local(self) -> int:
+        """Ranks on each host."""
+        return self.world // self.nnodes
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the ranks that share each layer are on several hosts."""
+        return self.nnodes > 1 and self.local % self.tensor_parallel_size > 0
+
     def __str__(self) -> str:
         stages = f"pipeline_parallel_size {self.pipeline_parallel_size}"
         copies = f" x data_parallel_size {self.data_parallel_size}" if self.data_parallel_size > 1 else ""
-        return f"tensor_parallel_size {self.tensor_parallel_size} x {stages}{copies}"
+        hosts = f" over {self.nnodes} hosts" if self.nnodes > 1 else ""
+        return f"tensor_parallel_size {self.tensor_parallel_size} x {stages}{copies}{hosts}"
 
 
 def layout_of(config: Mapping[str, Any]) -> Layout:
     """The layout that a unit's settings name."""
-    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "nnodes")
     return Layout(*(config.get(size) or 1 for size in sizes))
 
 

@@ -286,8 +286,8 @@ def _executor(reader: Reader, findings: Findings) -> str:
         findings.refuse(
             "not_yet",
             reader.at("distributed_executor_backend"),
-            "is ray, and replicas that span hosts (tier 3) are not yet available",
-            "say auto or mp: inside one host the engine needs no Ray",
+            "is ray, which is not yet available",
+            "say auto or mp: the engine spans hosts by itself, and needs no Ray",
         )
     return executor
 

@@ -119,6 +119,7 @@ def test_a_model_that_fits_nowhere_is_refused_with_what_would_make_it_fit():
     assert refusal["remedies"] == [
         "say quantization: fp8: it then fits on 2 x L40S-48GB",
         "use a host with 4 x L40S-48GB",
+        "use 2 hosts with 2 x L40S-48GB each, in one subnet",
         "use a host with 1 x B200-SXM-180GB",
         "use a host with 2 x H100-PCIE-80GB",
     ]
@@ -140,9 +141,11 @@ def test_fixed_sizes_that_are_too_small_are_named():
 
 def test_remedies_keep_what_they_promise():
     """Every server that a refusal proposes does hold the model."""
-    for remedy in refusals(**inputs(server(L40S, 2)))["model_too_large"]["remedies"][1:]:
+    remedies = refusals(**inputs(server(L40S, 2)))["model_too_large"]["remedies"][1:]
+    for remedy in (remedy for remedy in remedies if remedy.startswith("use a host")):
         count, key = remedy.split()[4], remedy.split()[6]
         assert chosen(server(key, int(count)))[0] == int(count)
+    assert chosen(server(L40S, 2) | server(L40S, 2, 2))[:2] == (2, 2)
 
 
 def test_a_tensor_size_that_does_not_divide_is_refused_with_those_that_do():
@@ -158,16 +161,16 @@ def test_a_tensor_size_that_does_not_divide_is_refused_with_those_that_do():
     ("hosts", "wishes", "code"),
     [
         (server(H100, 4), {"tensor_parallel_size": 8}, "not_enough_devices"),
-        (server(H100, 8) | server(H100, 8, 2), {"tensor_parallel_size": 16}, "not_enough_devices"),
+        (server(H100, 8) | server(H100, 4, 2), {"tensor_parallel_size": 16}, "not_enough_devices"),
         ({"cpu": cpu_host(1, 2)}, {"tensor_parallel_size": 4}, "cpu_ranks"),
         (server(), {"pipeline_parallel_size": 81}, "pipeline_parallel_too_large"),
     ],
 )
-def test_sizes_beyond_one_host_are_refused(hosts, wishes, code):
+def test_sizes_beyond_all_hosts_are_refused(hosts, wishes, code):
     refusal = refusals(**inputs(hosts, **wishes))[code]
     assert refusal["subject"] == "large"
-    if code != "pipeline_parallel_too_large":
-        assert "tier 3" in refusal["reason"]
+    if code == "cpu_ranks":
+        assert "evenly in several" in refusal["reason"]
 
 
 def test_a_replica_that_does_not_find_devices_is_refused_with_how_many_did():

@@ -34,6 +34,7 @@ def test_the_examples_are_planned_as_they_were(name):
     [
         ("single_gpu", 1, {"qwen3-8b": (1, 1, 1)}),
         ("multi_gpu", 2, {"llama-70b": (4, 1, 1)}),
+        ("multi_node", 3, {"llama-405b": (8, 2, 1), "llama-8b": (1, 1, 1)}),
         ("replicas", 4, {"llama-70b": (4, 1, 1), "llama-8b": (1, 1, 8)}),
         ("demo", 4, {"tiny": (2, 1, 2)}),
     ],

@@ -63,7 +63,7 @@ BREAKS = {
     "rank order": (set_at("replicas", 0, "ranks", 1, "rank", value=0), "its ranks are not those of"),
     "fewer ranks": (lambda plan: plan["replicas"][0]["ranks"].pop(), "its ranks are not those of"),
     "executor": (set_at("replicas", 0, "executor", value="ray"), "executor ray"),
-    "two hosts": (set_at("replicas", 0, "head", value="gpu1"), "spans hosts"),
+    "two hosts": (set_at("replicas", 0, "head", value="gpu1"), "and nnodes is 1"),
     "port twice": (
         lambda plan: [replica.update(port=8000, head="gpu1") for replica in plan["replicas"]],
         "used 2 times",
@@ -100,18 +100,18 @@ BREAKS = {
     "tier of a model": (set_at("models", 1, "tier", value=1), "tier 1 with several devices"),
     "two defaults": (set_at("models", 1, "default", value=True), "not exactly one default"),
     "stop without drain": (drop_step("drain"), "is not drained before it is gone"),
-    "start elsewhere": (set_at("steps", -1, "hosts", value=["gw"]), "where the plan does not have it"),
-    "step out of reach": (set_at("hosts", "gpu1", "state", value="lost"), "which is out of reach"),
+    "start elsewhere": (set_at("steps", -1, "hosts", value=["gw"]), "is started on ['gw'], and the plan has it on"),
+    "step out of reach": (set_at("hosts", "gpu1", "state", value="lost"), "of which not all are in reach"),
     "remove what is planned": (
         lambda plan: plan["steps"].append(
             {"action": "remove", "replica": "tiny-0", "hosts": ["gpu1"], "live": False, "reason": "x"}
         ),
-        "where the plan has it",
+        "is removed from ['gpu1'], and the plan has it on",
     ),
     "waves": (lambda plan: plan["waves"]["together"].clear(), "are not the serving hosts"),
     "restart without a turn": (
         lambda plan: plan["waves"].update(together=["gpu1", "gpu2"], serial=[]),
-        "which takes no turn",
+        "which take no turn together",
     ),
     "held and changed": (
         lambda plan: plan["held"].append({"replica": "tiny-0", "reason": "x", "remedy": "y"}),
@@ -135,6 +135,49 @@ BREAKS = {
         "a refused plan has shares",
     ),
 }
+
+
+def group():
+    """A plan of one replica over two hosts."""
+    hosts = {f"gpu{number}": fleets.gpu_host(number, "H100-SXM-80GB", 1) for number in (1, 2)}
+    for number, described in enumerate(hosts.values(), 1):
+        nic = {"name": "eth0", "state": "up", "addresses": [{"address": f"10.0.0.{number}", "prefix": 24}]}
+        described["facts"] = fleets.facts(fleets.gpu(0, uuid=f"GPU-{number}"), interfaces=[nic])
+    models = [fleets.model(tensor_parallel_size=2, replica_count=1)]
+    return fleets.planned(models=models, hosts=hosts, shapes={"tiny": fleets.shape()}, settings=fleets.PUBLIC)
+
+
+def members(plan):
+    return plan["replicas"][0]["group"]["members"]
+
+
+BROKEN_GROUPS = {
+    "no group": (set_at("replicas", 0, "group", value=None), "with the group None"),
+    "order": (lambda plan: members(plan).reverse(), "are not ['gpu1', 'gpu2']"),
+    "one address": (lambda plan: members(plan)[0].update(address="10.0.0.2"), "two members have one address"),
+    "other subnet": (lambda plan: members(plan)[0].update(address="10.9.0.2"), "are not all in 10.0.0.0/24"),
+    "interfaces": (lambda plan: members(plan)[0].update(nccl_interfaces=[]), "an interface is missing"),
+    "unit of another": (
+        lambda plan: unit(plan, "tiny-0")["group"].update(node_rank=1),
+        "the unit on gpu1 knows of (1, ['gpu1', 'gpu2']",
+    ),
+    "rank missing": (set_at("shares", "gpu2", "serve", "serve_units", value=[]), "are not the replicas"),
+    "ranks on one host": (
+        lambda plan: plan["replicas"][0]["ranks"][1].update(host="gpu1", device="GPU-1"),
+        "is on ['gpu1'], and nnodes is 2",
+    ),
+    "master port": (set_at("replicas", 0, "group", "master_port", value=8000), "port 8000 is used 2 times"),
+    "tier": (set_at("models", 0, "tier", value=2), "tier 2 over 2 hosts"),
+    "half a start": (set_at("steps", 0, "hosts", value=["gpu1"]), "is started on ['gpu1'], and the plan has it on"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_GROUPS)
+def test_every_broken_promise_of_a_group_is_named(name):
+    change, words = BROKEN_GROUPS[name]
+    plan = copy.deepcopy(group())
+    change(plan)
+    assert any(words in problem for problem in problems(plan)), problems(plan)
 
 
 def test_a_good_plan_is_accepted():

@@ -33,6 +33,9 @@ SHAPES = {
     "tiny": fleets.shape(),
     "small": fleets.shape(fleets.LLAMA_8B),
     "large": fleets.shape(fleets.LLAMA_70B),
+    "huge": fleets.shape(
+        fleets.LLAMA_70B | {"num_hidden_layers": 126, "hidden_size": 16384, "intermediate_size": 53248}
+    ),
     "mixture": fleets.shape(fleets.MIXTURE),
     "odd": fleets.shape(num_attention_heads=6, num_key_value_heads=3, hidden_size=384, num_hidden_layers=5),
 }
@@ -59,7 +62,14 @@ def gpu_answers(draw):
                 index, key, uuid=uuid, mig_mode="Enabled" if sliced else None, mig_devices=slices if sliced else []
             )
         )
-    return fleets.facts(*gpus, default_address=f"10.1.{number % 250}.{number // 250 % 250}")
+    address = f"10.1.{number % 250}.{number // 250 % 250}"
+    prefix = draw(st.sampled_from(["10.2", "10.3", "172.17"]))
+    bridge = {"name": "vmnet0", "state": "up", "addresses": [{"address": "172.17.0.1", "prefix": 16}]}
+    nic = {"name": "eth0", "state": "up", "addresses": [{"address": address, "prefix": 16}]}
+    another = address.replace("10.1", prefix, 1)
+    further = {"name": "eth1", "state": "up", "addresses": [{"address": another, "prefix": 16}]}
+    found = draw(st.lists(st.sampled_from([bridge, nic, further]), unique_by=lambda each: each["name"]))
+    return fleets.facts(*gpus, default_address=address, interfaces=found)
 
 
 @st.composite
@@ -90,8 +100,8 @@ def wishes(draw):
         options = {
             "max_model_len": draw(st.sampled_from([16, 1024, 2048])),
             "replica_count": draw(st.sampled_from(["auto", 1, 2, 3])),
-            "tensor_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2, 3, 4])),
-            "pipeline_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2])),
+            "tensor_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2, 3, 4, 8])),
+            "pipeline_parallel_size": draw(st.sampled_from(["auto", "auto", 1, 2, 4])),
             "data_parallel_size": draw(st.sampled_from(["auto", "auto", "auto", 2])),
             "decode_context_parallel_size": draw(st.sampled_from([1, 1, 1, 2])),
             "engine_args": draw(st.sampled_from([{}, {"enable_expert_parallel": True}])),
@@ -110,7 +120,7 @@ def wishes(draw):
 
 
 @RUNS
-@given(models=wishes(), hosts=hosts(), tier=st.sampled_from(["auto", 1, 2, 4]))
+@given(models=wishes(), hosts=hosts(), tier=st.sampled_from(["auto", 1, 2, 3, 4]))
 def test_every_plan_keeps_its_promises(models, hosts, tier):
     fleets.accepted(plan(models, hosts, SHAPES, None, fleets.PUBLIC | {"tier": tier}))
 

@@ -41,12 +41,12 @@ def test_so_is_a_unit_that_is_another_one():
     assert "max_num_seqs" in plan_differences(before, after)[0]
     moved = copy.deepcopy(before)
     moved["shares"]["gpu1"]["serve"]["serve_units"][0]["devices"].reverse()
-    assert plan_differences(before, moved) == ["tiny-0: devices was [0, 1] and is [1, 0]."]
+    assert plan_differences(before, moved) == ["tiny-0 on gpu1: devices was [0, 1] and is [1, 0]."]
 
 
 def test_and_a_replica_that_came_or_went():
     before = plan(gpu_host(count=2))
     none = copy.deepcopy(before)
     none["shares"]["gpu1"]["serve"]["serve_units"] = []
-    assert plan_differences(before, none) == ["tiny-0 was planned and is not any more."]
-    assert plan_differences(none, before) == ["tiny-0 was not planned."]
+    assert plan_differences(before, none) == ["tiny-0 on gpu1 was planned and is not any more."]
+    assert plan_differences(none, before) == ["tiny-0 on gpu1 was not planned."]

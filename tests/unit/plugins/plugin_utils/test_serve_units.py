@@ -26,6 +26,19 @@ def unit(**changes):
     } | changes
 
 
+def member(node_rank=0, config=None, devices=("GPU-a",), **changes):
+    """The unit of a replica over two hosts on one of them."""
+    group = {
+        "node_rank": node_rank,
+        "hosts": ["gpu1", "gpu2"],
+        "addresses": ["10.1.0.1", "10.1.0.2"],
+        "master_port": 29501,
+        "gloo_interface": "bond0",
+    }
+    config = config or {"tensor_parallel_size": 2, "nnodes": 2}
+    return unit(config=config, devices=list(devices), group=group | changes)
+
+
 def second(**changes):
     return unit(**{"name": "tiny-1", "port": 8001, "devices": ["GPU-c", "GPU-d"]} | changes)
 
@@ -44,6 +57,8 @@ def second(**changes):
             unit(accelerator="cpu", cpu_kv_gib=1, devices=["cpu:0", "cpu:0"]),
             second(accelerator="cpu", cpu_kv_gib=1, devices=["cpu:0", "cpu:0"]),
         ],
+        [member(0)],
+        [member(1), second()],
         [unit(address="fd00::1", engine_args={"enable_prefix_caching": True})],
     ],
 )
@@ -119,3 +134,24 @@ def test_every_setting_of_the_argument_spec_is_owned():
 @pytest.mark.parametrize(("variant", "version"), [("cpu", "0.32.0"), ("cuda", "0.33.0")])
 def test_every_owned_argument_is_a_flag_of_the_engines(variant, version):
     assert OWNED_ARGUMENTS.issubset(_engine_flags.known(variant, version))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"config": {"tensor_parallel_size": 1}}, "nnodes is 1, and group is given"),
+        ({"node_rank": 2}, "2 hosts, 2 addresses and node_rank 2"),
+        ({"hosts": ["gpu1"]}, "1 hosts, 2 addresses and node_rank 0"),
+        ({"addresses": ["127.0.1.1", "10.1.0.2"]}, "'127.0.1.1' is no address at which another host is reached"),
+        ({"addresses": ["gpu1", "10.1.0.2"]}, "'gpu1' is no address"),
+        ({"gloo_interface": None}, "name the interface that has 10.1.0.1"),
+        ({"devices": ["GPU-a", "GPU-b"]}, "makes 2 ranks, and 2 devices are given"),
+    ],
+)
+def test_a_group_that_could_not_meet_is_named(change, problem):
+    assert any(problem in told for told in unit_problems([member(**change)])), unit_problems([member(**change)])
+
+
+def test_several_hosts_need_a_group():
+    lone = unit(config={"tensor_parallel_size": 4, "nnodes": 2})
+    assert unit_problems([lone]) == ["tiny-0: nnodes is 2, and group is missing."]

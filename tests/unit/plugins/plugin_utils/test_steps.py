@@ -98,7 +98,7 @@ def test_with_leave_live_replicas_restart_one_failure_domain_after_another():
     assert after["held"] == []
     order = [("small-2", "gpu2"), ("small-0", "gpu1"), ("small-1", "gpu1")]
     assert steps(after) == [(action, *place) for place in order for action in ("drain", "stop", "start")]
-    assert after["waves"] == {"serial": ["gpu1", "gpu2"], "together": []}
+    assert after["waves"] == {"serial": [["gpu1"], ["gpu2"]], "together": []}
     assert after["diff"]["restarted"] == ["small-0", "small-1", "small-2"]
 
 
@@ -173,7 +173,7 @@ def test_a_live_replica_that_must_move_is_held_and_with_leave_drained_after_the_
     assert held["held"][0]["reason"] == "it serves, and it would move from gpu1 to gpu2"
     moved = make(wider, hosts, applied(before), allow_restart=True)
     assert steps(moved) == [("start", "small-0", "gpu2"), ("drain", "small-0", "gpu1"), ("remove", "small-0", "gpu1")]
-    assert moved["waves"] == {"serial": ["gpu1"], "together": ["gpu2"]}
+    assert moved["waves"] == {"serial": [["gpu1"]], "together": ["gpu2"]}
     assert moved["diff"]["moved"] == ["small-0"]
 
 

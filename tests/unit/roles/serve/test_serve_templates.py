@@ -40,6 +40,15 @@ def unit(**changes):
     } | changes
 
 
+GROUP = {
+    "node_rank": 1,
+    "hosts": ["gpu1", "gpu2"],
+    "addresses": ["10.1.0.1", "10.1.0.2"],
+    "master_port": 29501,
+    "gloo_interface": "bond0",
+    "nccl_interfaces": ["bond0", "bond1"],
+    "rdma_devices": ["mlx5_0", "mlx5_1:1"],
+}
 CUDA = {"accelerator": "cuda", "devices": ["GPU-1b2c", "GPU-3d4e"], "cpu_kv_gib": None}
 
 
@@ -185,6 +194,25 @@ def test_environment_of_a_replica_on_gpus():
     told = environment(service(unit(**CUDA)))
     assert told["CUDA_VISIBLE_DEVICES"] == "GPU-1b2c,GPU-3d4e"
     assert not [name for name in told if name.startswith("VLLM_CPU")]
+
+
+def test_a_further_host_of_a_replica_joins_the_first_and_takes_no_requests():
+    words = unit()["config"] | {"nnodes": 2, "distributed_executor_backend": "mp"}
+    told = settings(unit(config=words, group=GROUP))
+    meeting = {name: told.get(name) for name in ("nnodes", "node-rank", "master-addr", "master-port", "headless")}
+    assert meeting == {"nnodes": 2, "node-rank": 1, "master-addr": "10.1.0.1", "master-port": 29501, "headless": True}
+    first = settings(unit(config=words, group=GROUP | {"node_rank": 0}))
+    assert (first["node-rank"], "headless" in first) == (0, False)
+
+
+def test_each_variable_of_the_network_has_its_own_form():
+    told = environment(service(unit(**CUDA, group=GROUP)))
+    assert told["VLLM_HOST_IP"] == "10.1.0.2"
+    assert told["GLOO_SOCKET_IFNAME"] == "bond0"
+    assert told["NCCL_SOCKET_IFNAME"] == "=bond0,bond1"
+    assert told["NCCL_IB_HCA"] == "=mlx5_0,mlx5_1:1"
+    assert "NCCL_IB_HCA" not in environment(service(unit(**CUDA, group=GROUP | {"rdma_devices": []})))
+    assert not [name for name in environment(service(unit(group=GROUP))) if name.startswith("NCCL")]
 
 
 def test_gpus_can_be_reached():
