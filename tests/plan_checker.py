@@ -40,7 +40,7 @@ KEYS = {
     "waves",
 }
 FINDING_KEYS = {"code", "subject", "reason", "remedies"}
-ROLES = {"gpu_host", "engine", "model_store", "serve", "gateway"}
+ROLES = {"gpu_host", "engine", "model_store", "serve", "vllm_stack", "gateway"}
 MEMORY_TERMS = ("weights_gib", "activation_gib", "graphs_gib", "kv_gib", "outside_gib", "margin_gib")
 PYTHON_NONE = re.compile(r"(?<![\w\"])None(?![\w\"])")
 """Python's word where an operator should read a value; in quotes it is the operator's own."""
@@ -76,6 +76,7 @@ def problems(plan: Plan) -> list[str]:
         *_ports(plan),
         *_units(plan),
         *_front_door(plan),
+        *_kubernetes(plan),
         *_memory(plan),
         *_counts(plan),
         *_steps(plan),
@@ -307,7 +308,12 @@ def _accelerator(unit: Mapping[str, Any]) -> Iterator[str]:
 
 def _front_door(plan: Plan) -> Iterator[str]:
     """Every gateway sends to every replica and to nothing else; there is a front door where anything is served."""
-    wanted = {(r["model"], r["name"], r["address"], r["port"]) for r in plan["replicas"]}
+    wanted = {(r["model"], r["name"], r["address"], r["port"]) for r in plan["replicas"]} | {
+        (entry["name"], f"{entry['name']}-{number}", node["address"], entry["node_port"])
+        for stack in _stacks_of_pods(plan)
+        for entry in stack["vllm_stack_models"]
+        for number, node in enumerate(stack["vllm_stack_nodes"])
+    }
     for name in plan["gateways"]:
         gateway = plan["shares"].get(name, {}).get("gateway")
         if gateway is None:
@@ -329,6 +335,50 @@ def _front_door(plan: Plan) -> Iterator[str]:
             yield f"{host}: replicas would be drained at {roles['serve']['serve_gateways']}"
     if plan["replicas"] and (plan["endpoint"] is None or plan["endpoint"]["host"] not in plan["gateways"]):
         yield f"the endpoint is {plan['endpoint']}, the gateways {plan['gateways']}"
+
+
+def _stacks_of_pods(plan: Plan) -> list[Mapping[str, Any]]:
+    """Every share with pods in it."""
+    found = [roles["vllm_stack"] for roles in plan["shares"].values() if "vllm_stack" in roles]
+    return [stack for stack in found if stack["vllm_stack_models"]]
+
+
+def _kubernetes(plan: Plan) -> Iterator[str]:
+    """On Kubernetes nothing has a place, the most pods of all models fit the devices of their nodes, and their weights
+    lie there."""
+    if plan["tier"] != 5:
+        if _stacks_of_pods(plan):
+            yield f"tier {plan['tier']} with pods"
+        return
+    stacks = _stacks_of_pods(plan)
+    if plan["replicas"] or len(stacks) != 1:
+        yield f"tier 5 with {len(plan['replicas'])} placed replicas and {len(stacks)} hosts that hand pods over"
+        return
+    (stack,) = stacks
+    entries = {entry["name"]: entry for entry in stack["vllm_stack_models"]}
+    if set(entries) != {model["name"] for model in plan["models"]}:
+        yield f"pods of {sorted(entries)}, which are not the models"
+    ports = [entry["node_port"] for entry in entries.values()]
+    if len(ports) != len(set(ports)) or not all(30000 <= port <= 32767 for port in ports):
+        yield f"ports of nodes {sorted(ports)}"
+    taken = sum(entry["max_replicas"] * entry["ranks"] for entry in entries.values())
+    there = sum(len(plan["hosts"][node["name"]]["devices"]) for node in stack["vllm_stack_nodes"])
+    if taken > there and not plan["held"]:
+        yield f"{taken} devices for all pods where {there} are"
+    yield from _nodes(plan, stack, entries)
+
+
+def _nodes(plan: Plan, stack: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Each node has the weights, and devices enough, of every model that may run there."""
+    for node in stack["vllm_stack_nodes"]:
+        store = plan["shares"].get(node["name"], {}).get("model_store", {})
+        stored = [m["path"] for m in store.get("model_store_models", [])] + store.get("model_store_keep_paths", [])
+        devices = plan["hosts"][node["name"]]["devices"]
+        for entry in (entries[name] for name in node["models"]):
+            if entry["source_kind"] == "store" and entry["source"] not in stored:
+                yield f"{node['name']}: {entry['source']} is no path of its model store"
+            if len(devices) < entry["ranks"] // entry["nodes"] and not plan["held"]:
+                yield f"{node['name']}: {len(devices)} devices for {entry['ranks']} ranks of {entry['name']}"
 
 
 def _memory(plan: Plan) -> Iterator[str]:
@@ -358,7 +408,11 @@ def _counts(plan: Plan) -> Iterator[str]:
     waiting = {item["replica"] for item in plan["held"]} - {replica["name"] for replica in plan["replicas"]}
     for model in plan["models"]:
         absent = sum(name.rpartition("-")[0] == model["name"] for name in waiting)
-        if model["replica_count"] != counts[model["name"]] + absent:
+        if model["tier"] == 5:
+            if model["replica_count"] is not None or not 1 <= model["min_replicas"] <= model["max_replicas"]:
+                counted = [model[word] for word in ("replica_count", "min_replicas", "max_replicas")]
+                yield f"{model['name']}: replicas on Kubernetes: {counted}"
+        elif model["replica_count"] != counts[model["name"]] + absent:
             yield f"{model['name']}: {model['replica_count']} replicas promised, {counts[model['name']]} planned"
         if model["tier"] in (1, 2) and model["nnodes"] not in (None, 1):
             yield f"{model['name']}: tier {model['tier']} over {model['nnodes']} hosts"
@@ -418,6 +472,8 @@ def _diff(plan: Plan) -> Iterator[str]:
     parts = plan["diff"]
     names = Counter(name for part in parts.values() for name in part)
     there = {replica["name"] for replica in plan["replicas"]}
+    if plan["tier"] == 5:
+        there = {model["name"] for model in plan["models"]}
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
         yield f"{twice} are in several parts of the difference"
@@ -425,5 +481,5 @@ def _diff(plan: Plan) -> Iterator[str]:
         yield "the difference is not about the replicas of the plan"
     if there & set(parts["removed"]):
         yield f"{sorted(there & set(parts['removed']))} are removed and there"
-    if plan["steps"] == [] and (parts["added"] or parts["moved"] or parts["restarted"]):
+    if plan["steps"] == [] and plan["tier"] != 5 and (parts["added"] or parts["moved"] or parts["restarted"]):
         yield "something changes without a step"

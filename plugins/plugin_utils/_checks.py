@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 from ._capacity import FEW_REQUESTS, ROUNDING, Fit
+from ._cluster import check_other_side, weights_wanted
 from ._draft import Draft
 from ._flag_check import check_cpu_pipeline, check_files, check_known, check_needed, warn_of_unreckoned
 from ._fleet import LOST, REFUSED, UNREACHABLE, Host
@@ -24,7 +25,7 @@ def check(draft: Draft) -> None:
         _silent_hosts,
         _lost_hosts,
         _left_hosts,
-        _tier,
+        check_other_side,
         _ports,
         _front_door,
         _disks,
@@ -116,34 +117,10 @@ def _left_hosts(draft: Draft) -> None:
             )
 
 
-def _tier(draft: Draft) -> None:
-    settings, findings = draft.settings, draft.findings
-    kubernetes = [host.name for host in draft.fleet.hosts.values() if "k3s_servers" in host.groups]
-    if settings.tier == 5 and not kubernetes:
-        findings.refuse(
-            "tier_too_high",
-            "fleet_tier",
-            "is 5, which is Kubernetes, and the inventory has no group k3s_servers",
-            "set fleet_tier to auto, or to 4",
-        )
-    if kubernetes and settings.tier in (None, 5):
-        findings.refuse(
-            "not_yet",
-            "k3s_servers",
-            f"has {listing(kubernetes)}, and Kubernetes (tier 5) is not yet available",
-            "set fleet_tier to 4, or take the group out of the inventory",
-        )
-    if draft.applied.last_tier == 5 and not settings.allow_tier_change:
-        findings.refuse(
-            "tier_change",
-            "fleet_tier",
-            "the fleet runs on Kubernetes (tier 5), and this plan would take it off",
-            "say fleet_allow_tier_change=true",
-        )
-
-
 def _ports(draft: Draft) -> None:
-    """The engines' block must not start at a port that a gateway on the same host listens on."""
+    """The engines' block must not start at a port that a gateway on the same host listens on. Pods have their own."""
+    if draft.kubernetes:
+        return
     settings, engines = draft.settings, draft.fleet.planned("gpu_nodes")
     gateways = draft.fleet.planned("gateways")
     if gateways and not any("gateways" in host.groups for host in engines):
@@ -193,12 +170,12 @@ def _front_door(draft: Draft) -> None:
 def _disks(draft: Draft) -> None:
     """Weights that are not yet on a host must find room there."""
     wanted: dict[str, dict[str, int]] = {}
-    for _name, model, seat in draft.all_seats():
+    seated = ((host, model) for _name, model, seat in draft.all_seats() for host in seat.hosts)
+    for host, model in weights_wanted(draft) if draft.kubernetes else seated:
         weights = draft.weights[model.name]
         path = model_path(model, weights, draft.settings)
-        for host in seat.hosts if model.source.kind != "host" else ():
-            if path not in _stored_on(draft, host):
-                wanted.setdefault(host, {})[path] = weights.weight_bytes
+        if model.source.kind != "host" and path not in _stored_on(draft, host):
+            wanted.setdefault(host, {})[path] = weights.weight_bytes
     root = draft.settings.model_store_root
     for name, sizes in wanted.items():
         free, needed = _free_below(draft.fleet.hosts[name], root), sum(sizes.values())

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..module_utils._measured_fact import unit_id
 from ._capacity import Fit
+from ._cluster import Cluster, cluster_of
 from ._draft import Draft, replica_name
 from ._findings import Finding
 from ._fleet import UNREACHABLE, Host
@@ -39,18 +40,19 @@ def document(draft: Draft) -> dict[str, Any]:
     target = _target(draft)
     reachable = [host.name for host in draft.fleet.hosts.values() if host.planned]
     change = transition(target, draft.applied, reachable, draft.settings.allow_restart)
+    cluster = cluster_of(draft)
     gateways = _gateways(draft, change)
-    shares = {} if refused else build(_bill(draft, target, change, gateways))
+    shares = {} if refused else build(_bill(draft, target, change, gateways, cluster))
     domains = {host.name: host.failure_domain for host in draft.fleet.hosts.values()}
     tiers = [tier for model in draft.models if (tier := _tier(draft, model))]
     held = frozenset(held.replica for held in change.held)
     subnets = {name: seat.fabric.subnet for name, _model, seat in draft.all_seats() if seat.fabric}
     return {
         "basis": dict(sorted(draft.basis.items())),
-        "diff": compare(change),
+        "diff": _difference(change, cluster),
         "endpoint": _endpoint(draft, gateways),
         "gateways": list(gateways),
-        "held": [] if refused else [held.as_dict() for held in change.held],
+        "held": [] if refused else [item.as_dict() for item in (*change.held, *(cluster.held if cluster else ()))],
         "hosts": _hosts(draft, change, shares),
         "id": digest(shares),
         "measured": _measured(draft, change),
@@ -66,6 +68,12 @@ def document(draft: Draft) -> dict[str, Any]:
         "warnings": _in_order(draft.findings.warnings),
         "waves": waves(change, [host for host, roles in shares.items() if "serve" in roles]),
     }
+
+
+def _difference(change: Transition, cluster: Cluster | None) -> dict[str, list[str]]:
+    """What a run does to each replica, and on Kubernetes to each model."""
+    pods = cluster.diff if cluster else {}
+    return {word: sorted([*names, *pods.get(word, [])], key=natural_key) for word, names in compare(change).items()}
 
 
 def _measured(draft: Draft, change: Transition) -> dict[str, dict[str, Any]]:
@@ -85,7 +93,9 @@ def _in_order(findings: list[Finding]) -> list[dict[str, Any]]:
 
 
 def _target(draft: Draft) -> dict[str, Placed]:
-    """What the plan aims at: the units of each seat, and what is left alone as it was applied."""
+    """What the plan aims at: the units of each seat, and what is left alone as it was applied. Pods have no units."""
+    if draft.kubernetes:
+        return {}
     target = {name: Placed(replica.units) for name, replica in draft.left_alone.items()}
     for name, model, seat in draft.all_seats():
         choice, weights = draft.choices[model.name], draft.weights[model.name]
@@ -94,8 +104,9 @@ def _target(draft: Draft) -> dict[str, Placed]:
 
 
 def _gateways(draft: Draft, change: Transition) -> tuple[str, ...]:
-    """The front door: the hosts of the group, else the host that has it already, else the first that serves."""
-    group = draft.fleet.planned("gateways")
+    """The front door: the hosts of the group, else the host that has it already, else the first that serves; on
+    Kubernetes the first server."""
+    group = draft.fleet.planned("gateways") or (draft.fleet.planned("k3s_servers")[:1] if draft.kubernetes else [])
     if group:
         return tuple(host.name for host in group)
     serving = {placed.host for placed in change.in_force.values() if placed.host in change.reachable}
@@ -103,7 +114,13 @@ def _gateways(draft: Draft, change: Transition) -> tuple[str, ...]:
     return tuple(sorted(before or serving, key=natural_key)[:1])
 
 
-def _bill(draft: Draft, target: Mapping[str, Placed], change: Transition, gateways: tuple[str, ...]) -> Bill:
+def _bill(
+    draft: Draft,
+    target: Mapping[str, Placed],
+    change: Transition,
+    gateways: tuple[str, ...],
+    cluster: Cluster | None,
+) -> Bill:
     seated = {name for name, _model, _seat in draft.all_seats()}
     return Bill(
         models=draft.models,
@@ -116,6 +133,7 @@ def _bill(draft: Draft, target: Mapping[str, Placed], change: Transition, gatewa
         applied=draft.applied,
         settings=draft.settings,
         stacks=draft.stacks,
+        cluster=cluster,
     )
 
 
@@ -142,6 +160,8 @@ def _tier(draft: Draft, model: Model) -> int | None:
         layouts.append(draft.choices[model.name].best.layout)
     if not layouts:
         return None
+    if draft.kubernetes:
+        return 5
     largest = max(layouts, key=lambda layout: (layout.nnodes, layout.world))
     return model_tier(largest, draft.replica_count(model), bool(draft.fleet.planned("gateways")))
 
@@ -182,7 +202,7 @@ def _devices(draft: Draft, host: Host) -> list[dict[str, Any]]:
 
 
 def _model(draft: Draft, model: Model) -> dict[str, Any]:
-    choice = draft.choices.get(model.name)
+    choice, pods = draft.choices.get(model.name), draft.pods.get(model.name)
     fits = _fits_in_use(draft, model)
     layout = fits[0].layout if fits else None
     return {
@@ -194,13 +214,15 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "device_key": fits[0].kind.key if fits else None,
         "distributed_executor_backend": executor(layout) if layout else None,
         "fits_requests": min((fit.requests for fit in fits), default=None),
+        "max_replicas": pods.maximum if pods else None,
         "max_model_len": choice.max_model_len if choice else model.max_model_len,
         "memory": [_memory(fit, stage) for fit in fits for stage in fit.memory.stages],
+        "min_replicas": pods.minimum if pods else None,
         "name": model.name,
         "nnodes": layout.nnodes if layout else None,
         "pipeline_parallel_size": layout.pipeline_parallel_size if layout else None,
         "reason": choice.reason if choice else _why_without_layout(draft, model),
-        "replica_count": draft.replica_count(model),
+        "replica_count": None if draft.kubernetes else draft.replica_count(model),
         "revision": model.revision,
         "runners_up": [other.as_dict() for other in choice.runners_up] if choice else [],
         "served_model_name": model.served_model_name,

@@ -14,6 +14,7 @@ from ._findings import Findings
 from ._fleet import Fleet
 from ._layout import Choice
 from ._placement import Seat
+from ._pods import Pods
 from ._settings import Settings
 from ._shapes import Weights
 from ._wishes import Model
@@ -24,7 +25,8 @@ class Draft:
     """The four inputs, checked; then, model by model, the layout, and the seat of each replica.
 
     left_alone: replicas on hosts that do not answer, which count and are not touched. seats: model -> replica's index
-    -> its seat. basis: model -> the measured figures that its number of replicas rests on.
+    -> its seat; on Kubernetes the seats only prove that the fewest pods find room. pods: model -> how many of its pods
+    there may be on Kubernetes, and where. basis: model -> the measured figures that its number of replicas rests on.
     stacks: host -> its driver stack, where it has GPUs and was asked.
     """
 
@@ -37,8 +39,15 @@ class Draft:
     choices: dict[str, Choice] = field(default_factory=dict)
     left_alone: dict[str, AppliedReplica] = field(default_factory=dict)
     seats: dict[str, dict[int, Seat]] = field(default_factory=dict)
+    pods: dict[str, Pods] = field(default_factory=dict)
     basis: dict[str, dict[str, Any]] = field(default_factory=dict)
     stacks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def kubernetes(self) -> bool:
+        """Whether the fleet runs on Kubernetes (tier 5): it has servers for that, and the tier is not bounded lower."""
+        servers = any("k3s_servers" in host.groups for host in self.fleet.hosts.values())
+        return servers and self.settings.tier in (None, 5)
 
     @property
     def default_model(self) -> Model | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ._applied import read_applied
 from ._checks import check
+from ._cluster import seat_pods
 from ._document import document
 from ._draft import Draft
 from ._findings import Findings
@@ -36,7 +37,10 @@ def plan(models: Any, hosts: Any, shapes: Any, previous: Any = None, settings: A
     findings = Findings()
     wishes = plain(settings, "settings", findings)
     draft = _draft(wishes, models, hosts, shapes, previous, findings)
-    seat_all(draft)
+    if draft.kubernetes:
+        seat_pods(draft)
+    else:
+        seat_all(draft)
     check(draft)
     return document(draft)
 

@@ -44,11 +44,20 @@ def headline(plan: Plan) -> str:
     """The plan in one line."""
     if plan["refusals"]:
         return f"Plan refused: {counted(len(plan['refusals']), 'reason')} below"
+    if plan["tier"] == 5:
+        return (
+            f"Plan {plan['id'][:SHORT_ID]}: tier 5, {counted(len(plan['models']), 'model')} on Kubernetes, "
+            f"{counted(sum(map(_is_node, plan['hosts'].values())), 'node')} of {counted(len(plan['hosts']), 'host')}"
+        )
     serving = {rank["host"] for replica in plan["replicas"] for rank in replica["ranks"]}
     return (
         f"Plan {plan['id'][:SHORT_ID]}: tier {plan['tier']}, {counted(len(plan['replicas']), 'replica')} of "
         f"{counted(len(plan['models']), 'model')} on {counted(len(serving), 'host')} of {len(plan['hosts'])}"
     )
+
+
+def _is_node(host: Mapping[str, Any]) -> bool:
+    return not {"k3s_servers", "k3s_agents"}.isdisjoint(host["groups"])
 
 
 def sections(plan: Plan) -> Iterator[Section]:
@@ -130,7 +139,7 @@ def _models(plan: Plan) -> Iterator[Section]:
                 (
                     model["name"],
                     str(model["tier"] or "-"),
-                    f"{model['replica_count']} x {sizes(model)}",
+                    f"{_count(model)} x {sizes(model)}",
                     str(model["device_key"]),
                     str(model["fits_requests"]),
                     str(model["max_model_len"]),
@@ -139,6 +148,14 @@ def _models(plan: Plan) -> Iterator[Section]:
             ],
             items=[Item(f"{model['name']}: {model['reason']}") for model in chosen],
         )
+
+
+def _count(model: Mapping[str, Any]) -> str:
+    """How many replicas a model has; on Kubernetes, from how many to how many."""
+    least, most = model["min_replicas"], model["max_replicas"]
+    if least is None:
+        return str(model["replica_count"] or 0)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _capacity(plan: Plan) -> Iterator[Section]:
@@ -288,6 +305,8 @@ def _devices(host: Mapping[str, Any]) -> str:
 def _work(plan: Plan, name: str, host: Mapping[str, Any], replicas: list[str]) -> str:
     if host["state"] != "planned":
         replicas = [host["state"], *replicas]
+    if plan["tier"] == 5 and _is_node(host):
+        replicas = [f"{'server' if 'k3s_servers' in host['groups'] else 'agent'} of the cluster", *replicas]
     if name in plan["gateways"]:
         replicas = ["front door", *replicas]
     return "; ".join(replicas) or "-"
@@ -315,6 +334,8 @@ def _endpoint(plan: Plan) -> Section:
 def _changes(plan: Plan) -> Section:
     """What a run would do, against what is applied."""
     counts = ", ".join(f"{len(names)} {word}" for word, names in sorted(plan["diff"].items()) if names)
+    if plan["tier"] == 5 and any(names for word, names in plan["diff"].items() if word != "untouched"):
+        return Section("Changes", f"{counts}; pods are changed by Kubernetes, one of a model at a time")
     if not plan["steps"]:
         return Section("Changes", f"none ({counts})" if counts else "none")
     return Section(

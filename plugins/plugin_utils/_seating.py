@@ -25,12 +25,15 @@ from ._weights import Layout
 from ._wishes import Model
 
 
-def seat_all(draft: Draft) -> None:
-    """Decide the layout of every model and the seat of every replica; refuse what finds none."""
+def seat_all(draft: Draft, applied: Mapping[str, AppliedLayouts] | None = None) -> Space:
+    """Decide the layout of every model and the seat of every replica; refuse what finds none. Returns what is left.
+
+    applied: model -> its layouts at present, where the applied replicas do not tell them.
+    """
     draft.left_alone = _left_alone(draft)
     first_ports = Ports(draft.settings.engine_port, draft.settings.master_port)
     space = Space(draft.fleet, first_ports, _gateway_ports(draft))
-    layouts = _applied_layouts(draft)
+    layouts = _applied_layouts(draft) if applied is None else applied
     for model in draft.models:
         _choose(draft, model, space, layouts)
     chosen = [model for model in draft.models if model.name in draft.choices]
@@ -41,6 +44,7 @@ def seat_all(draft: Draft) -> None:
         if not draft.seats_of(model):
             _choose(draft, model, space, layouts)
         _take_seats(draft, model, space)
+    return space
 
 
 def _left_alone(draft: Draft) -> dict[str, AppliedReplica]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._applied import ROLES, Applied
+from ._cluster import Cluster
 from ._fleet import UNREACHABLE, Fleet
 from ._settings import Settings
 from ._shapes import Weights
@@ -62,7 +63,7 @@ class Bill:
 
     in_force: replica -> its units by host. fresh: the replicas whose unit is the planned one (the others are held or
     left alone as applied). traffic: replica -> its weight at the gateway. gateways: hosts of the front door.
-    stacks: host -> its driver stack.
+    stacks: host -> its driver stack. cluster: what runs on Kubernetes, None in the other tiers.
     """
 
     models: tuple[Model, ...]
@@ -75,6 +76,7 @@ class Bill:
     applied: Applied
     settings: Settings
     stacks: Mapping[str, Mapping[str, Any]]
+    cluster: Cluster | None = None
 
     def units_on(self) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}
@@ -115,13 +117,20 @@ def _options(
         options["gpu_host"] = {"gpu_host_stack": bill.stacks[host]}
     if units or "engine" in before:
         options["engine"] = _engine(units)
-    if units or "model_store" in before:
-        options["model_store"] = _model_store(bill, units)
+    pods, kept = bill.cluster.stored_on(host) if bill.cluster else ([], [])
+    if units or pods or "model_store" in before:
+        options["model_store"] = _model_store(bill, units, pods, kept)
+        # pods read as root, and a host of the cluster need not have the engine's user
+        options["model_store"] |= {"model_store_user": "root"} if pods or kept else {}
     if units or "serve" in before:
         options["serve"] = {
             "serve_units": units,
             "serve_gateways": list(bill.gateways),
         }
+    if bill.cluster and host == bill.cluster.server:
+        options["vllm_stack"] = bill.cluster.options()
+    elif "vllm_stack" in before:
+        options["vllm_stack"] = {"vllm_stack_models": [], "vllm_stack_nodes": []}
     if host in bill.gateways or "gateway" in before:
         options["gateway"] = _gateway(bill, host, front if host in bill.gateways else [])
     return options
@@ -138,10 +147,12 @@ def _environment(path: str) -> dict[str, str]:
     return {"variant": variant, "version": version, "path": path}
 
 
-def _model_store(bill: Bill, units: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Weights that the inventory lists are put in place; others that held units still read are only kept."""
+def _model_store(
+    bill: Bill, units: Iterable[Mapping[str, Any]], pods: Iterable[Model], kept_for_pods: Iterable[str]
+) -> dict[str, Any]:
+    """Weights that the inventory lists are put in place; others that held units or pods still read are only kept."""
     listed = {model.name: _stored(model, bill.weights[model.name], bill.settings) for model in bill.models}
-    entries, kept = {}, set()
+    entries, kept = {model.name: listed[model.name] for model in pods}, set(kept_for_pods)
     for unit in units:
         name, path = unit["model"], unit["model_path"]
         if unit["name"] in bill.fresh or (name in listed and listed[name]["path"] == path):
@@ -176,10 +187,12 @@ def _gateway(bill: Bill, host: str, models: list[dict[str, Any]]) -> dict[str, A
 
 def _gateway_models(bill: Bill) -> list[dict[str, Any]]:
     """Each model with its replicas. A held replica is asked under the name that it still answers to."""
+    default = next((model.name for model in bill.models if model.default), bill.models[0].name)
+    if bill.cluster:
+        return bill.cluster.gateway_models(default)
     by_model: dict[str, list[Placed]] = {}
     for placed in bill.in_force.values():
         by_model.setdefault(placed.unit["model"], []).append(placed)
-    default = next((model.name for model in bill.models if model.default), bill.models[0].name)
     return [
         {
             "name": name,

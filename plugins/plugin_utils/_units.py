@@ -43,15 +43,15 @@ def units(
         "model_path": model_path(model, weights, settings),
         "accelerator": accelerator,
         "cpu_kv_gib": seat.fit.kind.memory_bytes // GIB if accelerator == CPU else None,
-        "config": _config(choice, layout, accelerator),
-        "engine_args": _engine_args(model),
+        "config": config(model, layout, accelerator, choice.max_model_len),
+        "engine_args": engine_args(model),
     }
     return {
         host: without_nulls(
             {
                 **shared,
                 "devices": [device.id for device in seat.devices[host]],
-                "engine_env": _environment(model, accelerator, shared=len(fleet.hosts[host].devices) > 1),
+                "engine_env": environment(model, accelerator, shared=len(fleet.hosts[host].devices) > 1),
                 "group": _group(seat, node_rank, fleet) if seat.fabric else None,
             }
         )
@@ -76,11 +76,11 @@ def _group(seat: Seat, node_rank: int, fleet: Fleet) -> dict[str, Any]:
     }
 
 
-def _config(choice: Choice, layout: Layout, accelerator: str) -> dict[str, Any]:
-    model = choice.model
+def config(model: Model, layout: Layout, accelerator: str, max_model_len: int) -> dict[str, Any]:
+    """The engine's main settings in its own words; null where a setting is left to the engine."""
     return {
         "served_model_name": model.served_model_name,
-        "max_model_len": choice.max_model_len,
+        "max_model_len": max_model_len,
         "tensor_parallel_size": layout.tensor_parallel_size,
         "pipeline_parallel_size": layout.pipeline_parallel_size,
         "data_parallel_size": layout.data_parallel_size if layout.data_parallel_size > 1 else None,
@@ -111,20 +111,29 @@ def _compilation(model: Model, layout: Layout, accelerator: str) -> str | None:
     return CPU_PIPELINE_COMPILATION if pipeline_on_cpu else None
 
 
-def _engine_args(model: Model) -> dict[str, Any]:
+def engine_args(model: Model) -> dict[str, Any]:
     """The further flags; those that have an option of their own in a unit stand there."""
     others = {flag: value for flag, value in model.engine_args.items() if flag != "compilation_config"}
     return others | ({"trust_remote_code": True} if model.trust_remote_code else {})
 
 
-def _environment(model: Model, accelerator: str, shared: bool) -> dict[str, str]:
+def environment(model: Model, accelerator: str, shared: bool) -> dict[str, str]:
+    """The engine's environment variables. shared: whether several CPU ranks share a host."""
     return (CPU_SHARED_ENVIRONMENT if accelerator == CPU and shared else {}) | model.engine_env
 
 
 def engine_path(accelerator: str, settings: Settings) -> str:
     """Where an engine of the pinned version is installed."""
-    variant = CPU if accelerator == CPU else CUDA
-    return f"{settings.engine_root}/{variant}-{settings.engine_versions[variant]}"
+    return f"{settings.engine_root}/{_variant(accelerator)}-{engine_version(accelerator, settings)}"
+
+
+def engine_version(accelerator: str, settings: Settings) -> str:
+    """The pinned version of the engine."""
+    return settings.engine_versions[_variant(accelerator)]
+
+
+def _variant(accelerator: str) -> str:
+    return CPU if accelerator == CPU else CUDA
 
 
 def model_path(model: Model, weights: Weights, settings: Settings) -> str:

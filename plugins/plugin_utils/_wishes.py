@@ -43,6 +43,7 @@ MODEL_OPTIONS = frozenset(
         "workload",
         "per_replica_requests_per_second",
         "replica_count",
+        "max_replica_count",
         "tensor_parallel_size",
         "pipeline_parallel_size",
         "data_parallel_size",
@@ -107,6 +108,7 @@ class Model:
     workload: Workload = Workload()
     per_replica_requests_per_second: float | None = None
     replica_count: int | None = None
+    max_replica_count: int | None = None
     tensor_parallel_size: int | None = None
     pipeline_parallel_size: int | None = None
     data_parallel_size: int | None = None
@@ -165,6 +167,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
         ),
         per_replica_requests_per_second=reader.number("per_replica_requests_per_second", above=SLOWEST, most=FASTEST),
         replica_count=reader.integer_or_auto("replica_count"),
+        max_replica_count=reader.integer_or_auto("max_replica_count"),
         tensor_parallel_size=reader.integer_or_auto("tensor_parallel_size", most=MOST_RANKS),
         pipeline_parallel_size=reader.integer_or_auto("pipeline_parallel_size", most=MOST_RANKS),
         data_parallel_size=reader.integer_or_auto("data_parallel_size", most=MOST_RANKS),

@@ -94,6 +94,7 @@ def all_suites() -> list[Suite]:
         Suite("sanity", sanity, test, alone=False),
         Suite("build", ("tests/lanes/build",), test, alone=False),
         Suite("engine-locks", ("pytest", "-q", "tests/engine"), test, alone=False),
+        Suite("kubernetes", ("pytest", "-q", "tests/kubernetes"), test, alone=False),
         *(
             Suite(
                 f"molecule-{name}",

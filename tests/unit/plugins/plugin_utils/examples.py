@@ -34,7 +34,7 @@ def inputs(name: str) -> dict[str, Any]:
     return {
         "models": models,
         "hosts": _inventory.fleet_hosts(hostvars, groups),
-        "shapes": {model["name"]: _shape(model["source"]) for model in models},
+        "shapes": {model["name"]: _shape(model) for model in models},
         "settings": {
             "inventory_name": name,
             "hub": True,
@@ -45,8 +45,11 @@ def inputs(name: str) -> dict[str, Any]:
     }
 
 
-def _shape(source: str) -> dict[str, Any]:
-    """The shape of a catalogue's model; of any other, that of the tiny model of the demo."""
+def _shape(model: dict[str, Any]) -> dict[str, Any]:
+    """The shape of a catalogue's model; none where the inventory gives one; else that of the tiny model of the demo."""
+    source = model["source"]
+    if "shape" in model:
+        return {"shape": None, "content_id": None, "weight_bytes": None, "error": None}
     if source.startswith(("controller:", "/")):
         return shape()
     known = _model_catalogue.shape(source)

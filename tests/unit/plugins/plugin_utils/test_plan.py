@@ -174,22 +174,6 @@ def test_a_pipeline_on_cpus_takes_no_other_mode(flag):
     assert "owned_engine_flag" in fleets.refusals(**fleets.demo(models=models))
 
 
-@pytest.mark.parametrize(
-    ("groups", "tier", "code"),
-    [
-        ("gpu_nodes k3s_servers", "auto", "not_yet"),
-        ("gpu_nodes k3s_servers", 5, "not_yet"),
-        ("gpu_nodes k3s_servers", 4, None),
-    ],
-)
-def test_kubernetes_is_not_yet_available(groups, tier, code):
-    hosts = {"n": fleets.cpu_host(1, groups=groups)}
-    codes = fleets.refusals(
-        **fleets.demo(models=[fleets.model()], hosts=hosts, settings=fleets.PUBLIC | {"tier": tier})
-    )
-    assert set(codes) == ({code} if code else set())
-
-
 def test_leaving_kubernetes_must_be_allowed():
     past = {"hosts": {}, "plan": {"tier": 5, "hosts": {}, "shares": {}}}
     assert "tier_change" in fleets.refusals(**fleets.demo(previous=past))
