@@ -180,8 +180,8 @@ def _node_ports(draft: Draft) -> dict[str, int]:
 def _deal(draft: Draft, space: Space) -> dict[str, int]:
     """The most pods of each model, all of them together within the fleet's devices.
 
-    First those that the operator states. What is left goes to the others in turns, one pod at a time. Replicas that span
-    nodes are not scaled.
+    First those that the operator states. What is left goes to the others in turns, one pod at a time. Replicas that
+    span nodes are not scaled.
     """
     most = {model.name: len(draft.seats_of(model)) for model in _in_turn(draft)}
     for model in _in_turn(draft):

@@ -54,6 +54,18 @@ def test_kubernetes_has_the_places_and_the_counts():
     assert all(device["free"] for host in made["hosts"].values() for device in host["devices"])
 
 
+def test_a_replica_over_nodes_is_a_group_that_is_not_scaled():
+    asked = fleets.model(tensor_parallel_size=4, pipeline_parallel_size=4)
+    made = fleets.planned(**inputs(asked, hosts=agents(1, 2, 3, 4)))
+    (entry,) = stack(made)["vllm_stack_models"]
+    assert (entry["ranks"], entry["nodes"], entry["max_replicas"]) == (16, 2, 1)
+    assert "nnodes" not in entry["config"]
+    again = fleets.planned(**inputs(asked, hosts=agents(1, 2, 3, 4), previous=fleets.applied(made)))
+    assert (again["id"], again["held"]) == (made["id"], [])
+    codes = fleets.refusals(**inputs(asked | {"max_replica_count": 2}, hosts=agents(1, 2, 3, 4)))
+    assert "group_not_scaled" in codes
+
+
 def test_every_node_has_the_weights_and_the_gateway_every_node():
     made = fleets.planned(**inputs(fleets.model(source="controller:tiny", tensor_parallel_size=4)))
     (entry,) = stack(made)["vllm_stack_models"]
