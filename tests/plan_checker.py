@@ -30,6 +30,7 @@ KEYS = {
     "id",
     "measured",
     "models",
+    "perimeter",
     "refusals",
     "replicas",
     "schema",
@@ -40,7 +41,7 @@ KEYS = {
     "waves",
 }
 FINDING_KEYS = {"code", "subject", "reason", "remedies"}
-ROLES = {"gpu_host", "engine", "model_store", "serve", "vllm_stack", "gateway"}
+ROLES = {"gpu_host", "engine", "model_store", "perimeter", "serve", "vllm_stack", "gateway"}
 MEMORY_TERMS = ("weights_gib", "activation_gib", "graphs_gib", "kv_gib", "outside_gib", "margin_gib")
 PYTHON_NONE = re.compile(r"(?<![\w\"])None(?![\w\"])")
 """Python's word where an operator should read a value; in quotes it is the operator's own."""
@@ -77,6 +78,7 @@ def problems(plan: Plan) -> list[str]:
         *_units(plan),
         *_front_door(plan),
         *_kubernetes(plan),
+        *_perimeter(plan),
         *_memory(plan),
         *_counts(plan),
         *_steps(plan),
@@ -379,6 +381,37 @@ def _nodes(plan: Plan, stack: Mapping[str, Any], entries: Mapping[str, Mapping[s
                 yield f"{node['name']}: {entry['source']} is no path of its model store"
             if len(devices) < entry["ranks"] // entry["nodes"] and not plan["held"]:
                 yield f"{node['name']}: {len(devices)} devices for {entry['ranks']} ranks of {entry['name']}"
+
+
+def _perimeter(plan: Plan) -> Iterator[str]:
+    """Each engine's port has one door, through which only front-door hosts come; the hosts of one replica, and no
+    others, trust each other; each host is given its own doors."""
+    doors = plan["perimeter"]["doors"]
+    planned = {name for name, host in plan["hosts"].items() if host["state"] == "planned"}
+    for replica in plan["replicas"]:
+        at = [door for door in doors if door["host"] == replica["head"] and door["first_port"] == replica["port"]]
+        if len(at) != (replica["head"] in planned):
+            yield f"{replica['name']}: {len(at)} doors at port {replica['port']} of {replica['head']}"
+        for source in (source for door in at for source in door["sources"]):
+            if source["name"] not in plan["gateways"] or source["name"] == replica["head"]:
+                yield f"{replica['name']}: {source['name']} may reach its port"
+    trusts = {(trust["host"], source["name"]) for trust in plan["perimeter"]["trusts"] for source in trust["sources"]}
+    groups = [
+        [member["host"] for member in replica["group"]["members"]] for replica in plan["replicas"] if replica["group"]
+    ]
+    wanted = {pair for group in groups for pair in itertools.permutations(group, 2) if pair[0] in planned}
+    if trusts - wanted:
+        yield f"hosts trust each other that share no replica: {sorted(trusts - wanted)}"
+    for host, roles in plan["shares"].items():
+        for given in roles.get("perimeter", {}).get("perimeter_doors", []):
+            wanted = [
+                sorted({source["address"] for source in door["sources"]})
+                for door in doors
+                if (door["host"], door["first_port"], door["last_port"])
+                == (host, given["first_port"], given["last_port"])
+            ]
+            if host in planned and wanted != [sorted(given["sources"])]:
+                yield f"{host}: its share lets {given['sources']} to port {given['first_port']}, the plan {wanted}"
 
 
 def _memory(plan: Plan) -> Iterator[str]:

@@ -30,9 +30,9 @@ options:
     description:
       - Every host of the fleet's groups by name, with C(groups), C(address), C(reachable) (null where nobody asked),
         C(fleet_gpus), C(fleet_cpu_devices), C(fleet_cpu_kv_gib), C(fleet_rack), C(fleet_fabric_interface),
-        C(fleet_driver_route), C(fleet_driver_version), C(fleet_container_toolkit), C(gpu_host_manage), and C(facts) and
-        C(preflight), which are what M(gpufleet.serving.gpu_info) and M(gpufleet.serving.preflight_info) returned, or
-        null.
+        C(fleet_driver_route), C(fleet_driver_version), C(fleet_container_toolkit), C(gpu_host_manage),
+        C(perimeter_manage), C(fleet_open_ports), and C(facts) and C(preflight), which are what
+        M(gpufleet.serving.gpu_info) and M(gpufleet.serving.preflight_info) returned, or null.
       - P(gpufleet.serving.fleet_hosts#filter) makes it of C(hostvars).
     type: dict
     required: true
@@ -50,7 +50,7 @@ options:
       - What holds for the whole fleet. Every key may be left out.
       - C(inventory_name), C(tier) (V(auto) or an upper bound from 1 to 5), C(engine_versions) by C(cpu) and C(cuda),
         C(engine_root), C(model_store_root), C(engine_port) (8000, the first of each host's block), C(gateway_port),
-        C(gateway_metrics_port) (9145), C(gateway_public), C(gateway_key_names), C(gateway_tls),
+        C(gateway_metrics_port) (9145), C(scrapers), C(gateway_public), C(gateway_key_names), C(gateway_tls),
         C(allow_unpinned_models), C(allow_unreachable), C(lost_hosts), C(allow_restart), C(allow_tier_change),
         C(adopt_measured), and C(hub), whether hub sources may be planned.
     type: dict
@@ -73,7 +73,8 @@ _value:
     - The plan. C(refusals) and C(warnings) are lists of C(code), C(subject), C(reason) and C(remedies). A plan with a
       refusal has no C(shares) and no C(steps).
     - C(id) is a hash of C(shares) alone. C(models), C(replicas), C(hosts), C(gateways), C(endpoint) and C(tier) say
-      what runs where; C(steps), C(held), C(diff) and C(waves) say how to get there.
+      what runs where; C(steps), C(held), C(diff) and C(waves) say how to get there. C(perimeter) says who may
+      reach which port.
   type: dict
 """
 

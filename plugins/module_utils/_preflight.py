@@ -217,6 +217,7 @@ def _links(counted: tuple[int, int] | None) -> dict[str, int | None]:
 def _listener(listener: Listener) -> dict[str, Any]:
     process = listener.process
     return {
+        "loopback": listener.loopback,
         "name": process.name if process else None,
         "pid": process.pid if process else None,
         "port": listener.port,

@@ -18,6 +18,9 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._sysfs import rea
 LISTENING = "0A"
 """State TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)."""
 
+LOOPBACK = re.compile(r"(?:0{16}FFFF0000)?[0-9A-F]{6}7F|0{24}01000000")
+"""127.0.0.0/8, also as IPv6 maps it, and ::1, as /proc/net has them: words of 32 bits, each little-endian."""
+
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 _UNIT = re.compile(r"([^/]+\.(?:service|scope))(?:/|$)")
 
@@ -34,10 +37,14 @@ class Process:
 
 @dataclass(frozen=True)
 class Listener:
-    """A TCP port that somebody listens on, and who does; ``process`` is None where that is hidden."""
+    """A TCP port that somebody listens on, and who does; ``process`` is None where that is hidden.
+
+    loopback: only the host itself can reach it.
+    """
 
     port: int
     process: Process | None
+    loopback: bool
 
 
 def describe(root: Path, pid: int) -> Process:
@@ -55,13 +62,15 @@ def describe(root: Path, pid: int) -> Process:
 
 def listeners(root: Path) -> tuple[Listener, ...]:
     """Return the listening TCP ports of the host, each once."""
-    inodes = dict(_listening(root))
-    holders = _holders(root, set(inodes))
+    sockets = list(_listening(root))
+    holders = _holders(root, {socket.inode for socket in sockets})
+    reachable = {socket.port for socket in sockets if not socket.loopback}
     found: dict[int, Listener] = {}
-    for inode, port in sorted(inodes.items(), key=lambda item: item[1]):
-        pid = holders.get(inode)
-        if port not in found or found[port].process is None:
-            found[port] = Listener(port, describe(root, pid) if pid is not None else None)
+    for socket in sorted(sockets, key=lambda socket: (socket.port, socket.loopback)):
+        pid = holders.get(socket.inode)
+        if socket.port not in found or found[socket.port].process is None:
+            process = describe(root, pid) if pid is not None else None
+            found[socket.port] = Listener(socket.port, process, socket.port not in reachable)
     return tuple(found.values())
 
 
@@ -76,12 +85,22 @@ def _unit(cgroups: str) -> str | None:
     return None
 
 
-def _listening(root: Path) -> Iterable[tuple[str, int]]:
+@dataclass(frozen=True)
+class _Socket:
+    """A listening socket, as a line of /proc/net/tcp or tcp6 has it."""
+
+    inode: str
+    port: int
+    loopback: bool
+
+
+def _listening(root: Path) -> Iterable[_Socket]:
     for family in ("tcp", "tcp6"):
         for line in (read_text(root / "proc/net" / family) or "").splitlines()[1:]:
             fields = line.split()
             if len(fields) > 9 and fields[3] == LISTENING:
-                yield fields[9], int(fields[1].rpartition(":")[2], 16)
+                address, _colon, port = fields[1].rpartition(":")
+                yield _Socket(fields[9], int(port, 16), LOOPBACK.fullmatch(address) is not None)
 
 
 def _holders(root: Path, wanted: set[str]) -> dict[str, int]:

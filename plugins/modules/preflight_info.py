@@ -256,11 +256,13 @@ limits:
       type: int
       sample: null
 listeners:
-  description: The TCP ports that somebody listens on, with C(port), C(pid), C(name) and C(unit) of who does.
+  description:
+    - The TCP ports that somebody listens on, with C(port), C(pid), C(name) and C(unit) of who does, and C(loopback),
+      whether the host alone can reach it.
   type: list
   elements: dict
   returned: always
-  sample: [{port: 22, pid: 812, name: sshd, unit: ssh.service}]
+  sample: [{port: 22, pid: 812, name: sshd, unit: ssh.service, loopback: false}]
 python:
   description: C(program), the Python that engines are to run on, and its C(version), null where it is not there.
   type: dict

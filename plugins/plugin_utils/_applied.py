@@ -22,7 +22,7 @@ from ._reading import Reader, is_whole
 from ._text import natural_key
 from ._weights import Layout, layout_of
 
-ROLES = ("gpu_host", "engine", "model_store", "serve", "vllm_stack", "gateway")
+ROLES = ("gpu_host", "engine", "model_store", "perimeter", "serve", "vllm_stack", "gateway")
 """The roles whose options come from the plan, in the order in which they run."""
 
 
@@ -123,7 +123,9 @@ def read_applied(value: Any, fleet: Fleet, findings: Findings) -> Applied:
     """
     previous = Reader({} if value is None else value, "previous", findings)
     last_plan = Reader(previous.mapping("plan"), "the last plan", findings)
-    last_hosts = {name: _devices(host) for name, host in sorted(last_plan.mapping("hosts").items(), key=_by_name)}
+    last_hosts = {
+        name: _devices(host) for name, host in sorted(last_plan.mapping("hosts").items(), key=_by_name) if name
+    }
     silent = [name for name in last_hosts if name not in fleet.hosts or not fleet.hosts[name].planned]
     answers, last_shares = previous.mapping("hosts"), last_plan.mapping("shares")
     roles: dict[str, dict[str, dict[str, Any]]] = {}

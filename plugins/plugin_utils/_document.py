@@ -4,10 +4,10 @@
 """The plan as a document: from a finished draft to plain data.
 
 Its keys: ``schema``, ``id`` (a hash of the shares alone), ``tier``, ``refusals`` and ``warnings``; ``models``,
-``replicas``, ``hosts``, ``gateways`` and ``endpoint``, which say what runs where; ``steps``, ``held``, ``diff`` and
-``waves``, which say how to get there; ``measured``, the figures of replicas that run as they are in the plan, and
-``basis``, the measured figures that the number of replicas rests on; and ``shares``, the options of every role on every
-host.
+``replicas``, ``hosts``, ``gateways`` and ``endpoint``, which say what runs where; ``perimeter``, who may reach which
+port; ``steps``, ``held``, ``diff`` and ``waves``, which say how to get there; ``measured``, the figures of replicas
+that run as they are in the plan, and ``basis``, the measured figures that the number of replicas rests on; and
+``shares``, the options of every role on every host.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ._fleet import UNREACHABLE, Host
 from ._interval import Interval
 from ._layout import model_tier
 from ._memory import RankMemory
+from ._perimeter import Perimeter, perimeter
 from ._share import Bill, build, digest
 from ._steps import Placed, Transition, compare, steps, transition, waves
 from ._text import natural_key, rounded_gib
@@ -42,7 +43,8 @@ def document(draft: Draft) -> dict[str, Any]:
     change = transition(target, draft.applied, reachable, draft.settings.allow_restart)
     cluster = cluster_of(draft)
     gateways = _gateways(draft, change)
-    shares = {} if refused else build(_bill(draft, target, change, gateways, cluster))
+    walls = _perimeter(draft, change, gateways)
+    shares = {} if refused else build(_bill(draft, target, change, gateways, cluster, walls))
     domains = {host.name: host.failure_domain for host in draft.fleet.hosts.values()}
     tiers = [tier for model in draft.models if (tier := _tier(draft, model))]
     held = frozenset(held.replica for held in change.held)
@@ -57,6 +59,7 @@ def document(draft: Draft) -> dict[str, Any]:
         "id": digest(shares),
         "measured": _measured(draft, change),
         "models": [_model(draft, model) for model in draft.models],
+        "perimeter": walls.as_dict(),
         "refusals": _in_order(draft.findings.refusals),
         "replicas": [
             _replica(draft, name, placed, name in held, subnets.get(name)) for name, placed in change.in_force.items()
@@ -114,12 +117,17 @@ def _gateways(draft: Draft, change: Transition) -> tuple[str, ...]:
     return tuple(sorted(before or serving, key=natural_key)[:1])
 
 
+def _perimeter(draft: Draft, change: Transition, gateways: tuple[str, ...]) -> Perimeter:
+    return perimeter([placed.units for placed in change.in_force.values()], gateways, draft.fleet, draft.settings)
+
+
 def _bill(
     draft: Draft,
     target: Mapping[str, Placed],
     change: Transition,
     gateways: tuple[str, ...],
     cluster: Cluster | None,
+    walls: Perimeter,
 ) -> Bill:
     seated = {name for name, _model, _seat in draft.all_seats()}
     return Bill(
@@ -134,6 +142,7 @@ def _bill(
         settings=draft.settings,
         stacks=draft.stacks,
         cluster=cluster,
+        perimeter=walls,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ._devices import Device, Kind, common, offered
 from ._fabric import Network, networks
 from ._findings import Findings
-from ._reading import Reader, shown
+from ._reading import Reader, is_whole, shown
 from ._settings import Settings
 from ._text import listing, natural_key
 
@@ -34,7 +34,9 @@ HOST_WORDS = frozenset(
         "fleet_driver_route",
         "fleet_driver_version",
         "fleet_container_toolkit",
+        "fleet_open_ports",
         "gpu_host_manage",
+        "perimeter_manage",
         "preflight",
     }
 )
@@ -50,8 +52,10 @@ class Host:
     answers: whether it answered when it was asked, None where nobody asked. memory_bytes: of a CPU host, what its
     processes may use (the smaller of RAM and cgroup limit), None where nobody looked. free_disk: path -> bytes.
     networks: those that it may share with others, None where nobody looked. fabric_interface: the one of them that the
-    inventory names. rdma_devices: those that NCCL shall use, none where that is its own choice. state: planned,
-    unreachable, lost or refused; what is planned goes on planned hosts only.
+    inventory names. rdma_devices: those that NCCL shall use, none where that is its own choice. default_address: the
+    one that it speaks from beyond its networks. perimeter: whether the collection keeps its firewall. open_ports: ports
+    of others there, which the firewall leaves alone. state: planned, unreachable, lost or refused; what is planned goes
+    on planned hosts only.
     """
 
     name: str
@@ -66,6 +70,9 @@ class Host:
     networks: tuple[Network, ...] | None = None
     fabric_interface: str | None = None
     rdma_devices: tuple[str, ...] = ()
+    default_address: str | None = None
+    perimeter: bool = True
+    open_ports: tuple[int, ...] = ()
 
     @property
     def planned(self) -> bool:
@@ -116,6 +123,9 @@ def _read_host(name: str, value: Any, settings: Settings, kinds: dict[str, Kind]
         networks=networks(machine, reader.text("fleet_fabric_interface")) if facts is not None else None,
         fabric_interface=reader.text("fleet_fabric_interface"),
         rdma_devices=_rdma_devices(reader),
+        default_address=machine.text("default_address"),
+        perimeter=reader.flag("perimeter_manage", default=True),
+        open_ports=_open_ports(reader),
     )
     if not host.planned or "gpu_nodes" not in host.groups:
         return host
@@ -200,6 +210,17 @@ def _interface_address(fabric: str, reader: Reader, machine: Reader, findings: F
         "or leave fleet_fabric_interface out",
     )
     return reader.path
+
+
+def _open_ports(reader: Reader) -> tuple[int, ...]:
+    """fleet_open_ports, sorted; what is no port is refused."""
+    ports = set()
+    for position, port in enumerate(reader.items("fleet_open_ports")):
+        if is_whole(port) and 0 < port <= 65535:
+            ports.add(port)
+        else:
+            reader.wrong(f"fleet_open_ports[{position}]", port, "the number of a TCP port, from 1 to 65535")
+    return tuple(sorted(ports))
 
 
 def _usable_addresses(stated: Any) -> list[str]:

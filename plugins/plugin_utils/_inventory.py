@@ -23,7 +23,9 @@ INVENTORY_WORDS = (
     "fleet_driver_route",
     "fleet_driver_version",
     "fleet_container_toolkit",
+    "fleet_open_ports",
     "gpu_host_manage",
+    "perimeter_manage",
 )
 HOST_ANSWERS = ("roles", "replicas", "measured")
 """What of applied_info's answer is about the host that gave it."""

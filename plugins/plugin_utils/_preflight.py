@@ -70,6 +70,7 @@ class Subject:
     stack: Reader | None
     replicas: tuple[Mapping[str, Any], ...]
     front_door_ports: tuple[int, ...]
+    perimeter: Reader
 
     @property
     def computes_on_gpus(self) -> bool:
@@ -151,6 +152,7 @@ def _subject(plan: Mapping[str, Any], name: str, host: Mapping[str, Any]) -> Sub
         stack=Reader(stack, name, findings) if stack else None,
         replicas=tuple(replica for replica in plan["replicas"] if replica["head"] == name),
         front_door_ports=tuple(port for port in ports if port) if gateway.get("gateway_models") else (),
+        perimeter=Reader(plan["shares"].get(name, {}).get("perimeter", {}), name, findings),
     )
 
 
@@ -370,6 +372,26 @@ def _ports(subject: Subject) -> Iterator[tuple[str, str, str]]:
             )
 
 
+def _closed(subject: Subject) -> Iterator[tuple[str, str, str]]:
+    """Ports of others that the perimeter closes along with those that engines choose for themselves."""
+    doors = [Reader(door, path, subject.state.findings) for path, door in subject.perimeter.each("perimeter_doors")]
+    left = subject.perimeter.items("perimeter_open_ports")
+    for path, item in subject.state.each("listeners"):
+        listener = Reader(item, path, subject.state.findings)
+        port, name, unit = listener.integer("port") or 0, listener.text("name"), listener.text("unit") or ""
+        if listener.flag("loopback") or unit.startswith(OUR_UNITS) or port in left:
+            continue
+        for door in doors:
+            first, last = door.integer("first_port") or 0, door.integer("last_port") or 0
+            if first < last and first <= port <= last:
+                yield (
+                    WARNING,
+                    f"{name or 'somebody'} ({unit or 'of no unit'}) listens on port {port}, which other hosts do not "
+                    f"reach under the perimeter: it is one of the {door.text('purpose')}",
+                    f"if they need it, name it for this host: fleet_open_ports: [{port}]",
+                )
+
+
 def _python(subject: Subject) -> Iterator[tuple[str, str, str]]:
     """Interpreter and C library, where an engine is to run."""
     if not subject.replicas:
@@ -412,6 +434,7 @@ CHECKS: dict[str, Check] = {
     "time": _time,
     "names": _names,
     "ports": _ports,
+    "perimeter": _closed,
     "python": _python,
 }
 """Every check by the name that the table shows, in the order of the table."""

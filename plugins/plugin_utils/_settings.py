@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ SETTING_WORDS = {
     "master_port": "fleet_master_port",
     "gateway_port": "fleet_gateway_port",
     "gateway_metrics_port": "fleet_gateway_metrics_port",
+    "scrapers": "fleet_scrapers",
     "gateway_public": "gateway_public",
     "gateway_key_names": "gateway_keys",
     "gateway_tls": "gateway_tls",
@@ -49,6 +51,7 @@ class Settings:
     """What holds for the whole fleet. ``tier`` is an upper bound; None is ``auto``.
 
     engine_port, master_port: the first of the blocks that engines listen on, and that groups of hosts meet at.
+    scrapers: the networks that may read the front door's metrics.
     """
 
     inventory_name: str = "fleet"
@@ -60,6 +63,7 @@ class Settings:
     master_port: int = 29501
     gateway_port: int = 443
     gateway_metrics_port: int = 9145
+    scrapers: tuple[str, ...] = ()
     gateway_public: bool = False
     gateway_key_names: tuple[str, ...] = ()
     gateway_tls: str = "selfsigned"
@@ -92,6 +96,7 @@ def read_settings(value: Any, findings: Findings) -> Settings:
         master_port=reader.integer("master_port", least=1024, most=65535) or defaults.master_port,
         gateway_port=reader.integer("gateway_port", most=65535) or (80 if tls == "off" else 443),
         gateway_metrics_port=reader.integer("gateway_metrics_port", most=65535) or defaults.gateway_metrics_port,
+        scrapers=_networks(reader, "scrapers"),
         gateway_public=reader.flag("gateway_public"),
         gateway_key_names=reader.texts("gateway_key_names"),
         gateway_tls=tls,
@@ -112,13 +117,30 @@ class _SettingsReader(Reader):
     """Names a setting by the variable that the operator wrote."""
 
     def at(self, key: str) -> str:
-        return SETTING_WORDS.get(key, key) or self.path
+        word, bracket, position = key.partition("[")
+        return f"{SETTING_WORDS.get(word, word)}{bracket}{position}" or self.path
 
 
 def _versions(reader: Reader) -> dict[str, str]:
     versions = Reader(reader.mapping("engine_versions"), reader.at("engine_versions"), reader.findings, ("cpu", "cuda"))
     found = {variant: versions.text(variant, pattern=r"[0-9][\w.+-]*") for variant in ("cpu", "cuda")}
     return {variant: version for variant, version in found.items() if version}
+
+
+def _networks(reader: Reader, key: str) -> tuple[str, ...]:
+    """IP addresses and networks, in one spelling and order."""
+    found = set()
+    for position, text in enumerate(reader.texts(key)):
+        try:
+            found.add(ipaddress.ip_network(text))
+        except ValueError:
+            reader.wrong(f"{key}[{position}]", text, "an IP address or network, such as 10.0.0.5 or 10.1.0.0/24")
+    return tuple(_network(network) for network in sorted(found, key=lambda network: (network.version, network)))
+
+
+def _network(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """A network, or the address alone where it has but one."""
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def _absolute(reader: Reader, key: str, default: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from ._applied import ROLES, Applied
 from ._cluster import Cluster
 from ._fleet import UNREACHABLE, Fleet
+from ._perimeter import Perimeter
 from ._settings import Settings
 from ._shapes import Weights
 from ._steps import Placed
@@ -63,7 +64,8 @@ class Bill:
 
     in_force: replica -> its units by host. fresh: the replicas whose unit is the planned one (the others are held or
     left alone as applied). traffic: replica -> its weight at the gateway. gateways: hosts of the front door.
-    stacks: host -> its driver stack. cluster: what runs on Kubernetes, None in the other tiers.
+    stacks: host -> its driver stack. perimeter: who may reach which port. cluster: what runs on Kubernetes, None in the
+    other tiers.
     """
 
     models: tuple[Model, ...]
@@ -76,6 +78,7 @@ class Bill:
     applied: Applied
     settings: Settings
     stacks: Mapping[str, Mapping[str, Any]]
+    perimeter: Perimeter
     cluster: Cluster | None = None
 
     def units_on(self) -> dict[str, list[dict[str, Any]]]:
@@ -122,6 +125,9 @@ def _options(
         options["model_store"] = _model_store(bill, units, pods, kept)
         # pods read as root, and a host of the cluster need not have the engine's user
         options["model_store"] |= {"model_store_user": "root"} if pods or kept else {}
+    walls = bill.perimeter if bill.fleet.hosts[host].perimeter else Perimeter()
+    if (closed := walls.options(host))["perimeter_doors"] or "perimeter" in before:
+        options["perimeter"] = closed
     if units or "serve" in before:
         options["serve"] = {
             "serve_units": units,

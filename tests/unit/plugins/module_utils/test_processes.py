@@ -48,6 +48,18 @@ def test_each_port_once_with_who_listens(root):
     }
 
 
+def test_who_can_reach_a_port(root):
+    assert {listener.port: listener.loopback for listener in listeners(root)} == {22: False, 8000: True}
+    lines = {"0" * 24 + "01000000": "1F41", "0" * 16 + "FFFF00000100007F": "1F42", "0" * 32: "1F40"}
+    rows = [
+        f"   {number}: {address}:{port} 0:0 0A 0:0 0:0 0 0 0 {200 + number} 1"
+        for number, (address, port) in enumerate(lines.items())
+    ]
+    (root / "proc/net/tcp6").write_text("\n".join(["header", *rows]))
+    found = {listener.port: listener.loopback for listener in listeners(root)}
+    assert found == {22: False, 8000: False, 8001: True, 8002: True}, "one socket that others reach is enough"
+
+
 def test_a_hidden_holder(root):
     (root / "proc/812/fd/0").unlink()
     (root / "proc/812/fd/1").unlink()

@@ -39,13 +39,14 @@ def replica(*devices, port=8000, name="tiny-0"):
     return {"head": "gpu1", "name": name, "port": port, "ranks": ranks}
 
 
-def held(facts, state, *replicas, accelerator="cuda", gateway=None, **solving):
-    """What is found of one host."""
+def held(facts, state, *replicas, accelerator="cuda", **solving):
+    """What is found of one host. gateway and perimeter: the options of those roles in its share."""
+    share = {role: solving.pop(role) for role in ("gateway", "perimeter") if role in solving}
     stack = host_stack(facts, state, **solving)["stack"] if accelerator == "cuda" else None
     plan = {
         "hosts": {"gpu1": {"accelerator": accelerator, "stack": stack}},
         "replicas": list(replicas),
-        "shares": {"gpu1": {"gateway": gateway}} if gateway else {},
+        "shares": {"gpu1": share} if share else {},
     }
     result = preflight(plan, {"gpu1": {"facts": facts, "preflight": state}})
     assert json.loads(json.dumps(result)) == result
@@ -254,6 +255,29 @@ def test_our_own_ports_are_ours(recorded):
     ((severity, _check, seen),) = found(held(facts, state | {"listeners": mine}, one, gateway=gateway))
     assert severity == "blocking"
     assert "port 443, which the front door is to have, is taken by apache2 (nginx.service)" in seen
+
+
+def test_what_others_listen_on_where_engines_choose_their_ports_is_told(recorded):
+    facts, state = recorded("hgx_h100")
+    closed = {
+        "perimeter_doors": [
+            {"first_port": 8000, "last_port": 8000, "purpose": "replica tiny-0"},
+            {"first_port": 32768, "last_port": 60999, "purpose": "ports that engines choose for themselves"},
+        ],
+        "perimeter_open_ports": [50052],
+    }
+    triton = {"port": 50051, "name": "tritonserver", "pid": 9, "unit": "triton.service", "loopback": False}
+    well = [
+        triton | {"port": 50052},
+        triton | {"loopback": True, "port": 50053},
+        triton | {"port": 2049},
+        triton | {"port": 50054, "unit": "gpufleet-tiny-0.service"},
+    ]
+    assert found(held(facts, state | {"listeners": well}, perimeter=closed)) == []
+    ((severity, check, seen),) = found(held(facts, state | {"listeners": [*well, triton]}, perimeter=closed))
+    assert (severity, check) == ("warning", "perimeter")
+    assert "tritonserver (triton.service) listens on port 50051" in seen
+    assert found(held(facts, state | {"listeners": [triton]})) == [], "where there is no perimeter nothing is closed"
 
 
 def test_the_table_has_one_row_a_finding_the_worst_first(recorded):

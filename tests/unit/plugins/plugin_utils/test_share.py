@@ -122,8 +122,8 @@ def test_the_id_of_a_share_is_a_hash_of_its_other_options_without_nulls():
 
 def test_a_host_gets_its_own_share_and_only_hosts_of_the_fleet_do():
     plan = examples.example("demo")
-    assert set(share(plan, "demo-node1")) == {"engine", "model_store", "serve"}
-    assert set(share(plan, "demo-gw")) == {"gateway"}
+    assert set(share(plan, "demo-node1")) == {"engine", "model_store", "perimeter", "serve"}
+    assert set(share(plan, "demo-gw")) == {"gateway", "perimeter"}
     with pytest.raises(UnknownHostError, match="nobody is in no group of the fleet"):
         share(plan, "nobody")
 
