@@ -10,10 +10,10 @@ HOSTS := ansible-playbook -i tests/hosts/inventory -i inventories/demo
 export PATH := $(CURDIR)/tests/hosts/bin:$(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lint unit accuracy plan soak bench molecule model link lock venv clean
+.PHONY: help demo demo-down test check lint unit accuracy plan soak bench molecule model link engine-locks lock venv clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: link venv model ## three systemd hosts here, the real engine on CPU, a streamed answer through TLS
 	@tests/hosts/prerequisites
@@ -61,6 +61,9 @@ model: ## the tiny model that the demo and the tests serve: 2.5 million random w
 venv: ## the lanes' Python environment in .venv, from the hashed lock
 	@tests/hosts/prerequisites venv
 	@tests/lanes/venv .venv requirements/core-2.19.txt $(PYTHON)
+
+engine-locks: venv ## resolve the engines' packages anew: UPGRADE=1 takes the newest
+	@.venv/bin/python tests/engine/make_locks.py $(if $(UPGRADE),--upgrade) $(if $(SOURCES),-- $(SOURCES))
 
 lock: venv ## resolve the lanes' Python packages anew
 	@for lock in 2.19:3.11 2.21:3.12; do \

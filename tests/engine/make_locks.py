@@ -16,6 +16,7 @@ evaluate for the controller's Python instead of the host's, and the hashes of ju
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,8 @@ class Environment:
 
     name: str
     python: str
-    platform: str
+    machine: str
+    glibc: str
     requirements: list[str]
     replace: list[str] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
@@ -43,19 +45,25 @@ class Environment:
     @property
     def path(self) -> Path:
         """The lock."""
-        return LOCKS / f"{self.name}-py{self.python}.txt"
+        return LOCKS / f"{self.name}-py{self.python}-{self.machine}.txt"
+
+    @property
+    def platform(self) -> str:
+        """The hosts as uv names them."""
+        return f"{self.machine}-{self.glibc}"
 
 
 def environments(text: str) -> Iterator[Environment]:
     """The environments of locks.toml."""
     table = tomllib.loads(text)
-    uv, platform = table.pop("uv"), table.pop("platform")
+    uv, glibc = table.pop("uv"), table.pop("glibc")
     for name, wish in table.items():
-        for python in wish.pop("pythons"):
+        for python, machine in itertools.product(wish["pythons"], wish["machines"]):
             yield Environment(
                 name=name,
                 python=python,
-                platform=platform,
+                machine=machine,
+                glibc=glibc,
                 requirements=[*wish["requirements"], uv],
                 replace=wish.get("replace", []),
                 drop=wish.get("drop", []),
@@ -120,9 +128,14 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     stale = []
+    # what the first machine of an environment got decides for the others
+    agreed: dict[tuple[str, str], list[str]] = {}
     for environment in environments((HERE / "locks.toml").read_text()):
         present = environment.path.read_text() if environment.path.exists() else ""
-        made = render(environment, resolve(environment, options.sources, [] if options.upgrade else pins(present)))
+        wanted = (environment.name, environment.python)
+        kept = agreed.get(wanted) or ([] if options.upgrade else pins(present))
+        made = render(environment, resolve(environment, options.sources, kept))
+        agreed.setdefault(wanted, pins(made))
         if made == present:
             continue
         stale.append(environment.path.name)

