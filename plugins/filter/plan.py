@@ -51,8 +51,8 @@ options:
       - C(inventory_name), C(tier) (V(auto) or an upper bound from 1 to 5), C(engine_versions) by C(cpu) and C(cuda),
         C(engine_root), C(model_store_root), C(engine_port) (8000, the first of each host's block), C(gateway_port),
         C(gateway_metrics_port) (9145), C(scrapers), C(gateway_public), C(gateway_key_names), C(gateway_tls),
-        C(allow_unpinned_models), C(allow_unreachable), C(lost_hosts), C(allow_restart), C(allow_tier_change),
-        C(adopt_measured), and C(hub), whether hub sources may be planned.
+        C(allow_unpinned_models), C(allow_unreachable), C(lost_hosts), C(allow_restart), C(allow_tier_change)
+        and C(adopt_measured).
     type: dict
 """
 

@@ -17,7 +17,8 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 MANIFEST = ".gpufleet-manifest.json"
 CHUNK_BYTES = 4 * 2**20
@@ -29,11 +30,15 @@ class ContentError(Exception):
 
 @dataclass(frozen=True, order=True)
 class FileRecord:
-    """One file of a set: its path inside the set with "/", its size in bytes, its sha256 in hex or None."""
+    """One file of a set: its path inside the set with "/", its size in bytes, and the sums in hex that are known of it.
+
+    git_sha1 is the id that git gives the file's content, which is all that a hub tells of a small file.
+    """
 
     path: str
     size: int
     sha256: str | None = None
+    git_sha1: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,15 @@ class Damage:
 
 def sha256_of(path: str) -> str:
     """Return the sha256 of a file in hex. Raises ContentError where the file changes meanwhile."""
-    digest = hashlib.sha256()
+    return _sum_of(path, hashlib.sha256())
+
+
+def git_sha1_of(path: str) -> str:
+    """Return the id in hex that git gives a file's content. Raises ContentError where the file changes meanwhile."""
+    return _sum_of(path, hashlib.sha1(b"blob %d\0" % os.path.getsize(path)))  # noqa: S324 - git's choice
+
+
+def _sum_of(path: str, digest: Any) -> str:
     buffer = memoryview(bytearray(CHUNK_BYTES))
     with open(path, "rb", buffering=0) as stream:
         before = os.fstat(stream.fileno())
@@ -197,16 +210,16 @@ def read_manifest(directory: str) -> Manifest | None:
         return None
 
 
-def write_manifest(directory: str, files: Iterable[FileRecord]) -> Manifest:
-    """Record verified files of `directory` with the times they have now, and return the manifest."""
-    files = sorted(files)
-    times = {file.path: os.stat(os.path.join(directory, file.path)).st_mtime_ns for file in files}
-    manifest = Manifest(
-        content_id(files), {file.path: (file.size, times[file.path], str(file.sha256)) for file in files}
-    )
-    plain = {
-        "content_id": manifest.content_id,
-        "files": [{**asdict(file), "mtime_ns": times[file.path]} for file in files],
-    }
+def write_manifest(directory: str, files: Iterable[FileRecord], identity: str) -> None:
+    """Record verified files of `directory`, each with its sha256 and its present time, as content `identity`."""
+    entries = [
+        {
+            "path": file.path,
+            "size": file.size,
+            "sha256": file.sha256,
+            "mtime_ns": os.stat(os.path.join(directory, file.path)).st_mtime_ns,
+        }
+        for file in sorted(files, key=lambda file: file.path)
+    ]
+    plain = {"content_id": identity, "files": entries}
     write_durably(os.path.join(directory, MANIFEST), json.dumps(plain, indent=1, sort_keys=True) + "\n")
-    return manifest

@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.gpufleet.serving.plugins.module_utils._content import (
     MANIFEST,
@@ -25,12 +25,17 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._content import (
     FileRecord,
     Manifest,
     content_id,
+    git_sha1_of,
     read_manifest,
     sha256_of,
     sync_directory,
     sync_file,
     write_manifest,
 )
+
+CONTROLLER, HUB = "controller", "hub"
+COMMIT = "git:"
+"""Begins the content id of a model from the hub; its commit follows."""
 
 STAGING_SUFFIX = ".partial"
 HASH_THREADS = 4
@@ -39,14 +44,15 @@ HASH_THREADS = 4
 
 @dataclass(frozen=True)
 class WantedModel:
-    """A model that should lie at `path` with this content. source: its directory on the controller. files: None until
-    somebody has read the source."""
+    """A model that should lie at `path` with this content. source: its directory on the controller, or its name on the
+    hub. files: None until somebody has read the source."""
 
     name: str
     path: str
     content_id: str
     source: str
     files: tuple[FileRecord, ...] | None = None
+    source_kind: str = CONTROLLER
 
     @property
     def staging(self) -> str:
@@ -68,7 +74,9 @@ class ModelState:
         return sum(file.size for file in self.missing)
 
     def transfers(self) -> list[dict]:
-        """Return what to copy, as {src on the controller, dest on the host, size in bytes}."""
+        """Return what to copy from the controller, as {src there, dest on the host, size in bytes}."""
+        if self.model.source_kind != CONTROLLER:
+            return []
         return [
             {
                 "src": os.path.join(self.model.source, file.path),
@@ -81,6 +89,18 @@ class ModelState:
     def directories(self) -> list[str]:
         """Return the directories that the transfers need, parents first."""
         return sorted({os.path.dirname(transfer["dest"]) for transfer in self.transfers()})
+
+    def download(self) -> dict | None:
+        """Return what to fetch from the hub, as {name, repository, commit, directory on the host, files}."""
+        if self.model.source_kind != HUB or not self.missing:
+            return None
+        return {
+            "name": self.model.name,
+            "repository": self.model.source,
+            "commit": self.model.content_id[len(COMMIT) :],
+            "directory": self.model.staging,
+            "files": [{"path": file.path, "size": file.size} for file in self.missing],
+        }
 
 
 def inspect(model: WantedModel) -> ModelState:
@@ -110,14 +130,15 @@ def publish(model: WantedModel) -> int:
         for file in files
         if _staged(model, file) or not (manifest and manifest.trusts(model.path, file.path))
     }
-    _verify(unverified)
+    sums = _verify(unverified)
+    known = [replace(file, sha256=sums.get(file) or _trusted_sum(manifest, file)) for file in files]
     for path in unverified.values():
         sync_file(path)
     if os.path.isdir(model.path):
-        _replace_files(model, files)
+        _replace_files(model, known)
     else:
         _sweep(model.staging, {file.path for file in files})
-        write_manifest(model.staging, files)
+        write_manifest(model.staging, known, model.content_id)
         os.rename(model.staging, model.path)
     sync_directory(os.path.dirname(model.path))
     return len(unverified)
@@ -181,7 +202,7 @@ def _has_size(path: str, size: int) -> bool:
 
 def _arrived_files(model: WantedModel) -> tuple[FileRecord, ...]:
     """Return the model's files. Raises ContentError where they are not known, or not all there."""
-    if not model.files or content_id(model.files) != model.content_id:
+    if not model.files or (model.source_kind == CONTROLLER and content_id(model.files) != model.content_id):
         raise ContentError(
             f"model {model.name}: the files of {model.content_id} are needed, not those of another content"
         )
@@ -194,39 +215,48 @@ def _arrived_files(model: WantedModel) -> tuple[FileRecord, ...]:
     return model.files
 
 
-def _verify(paths: dict[FileRecord, str]) -> None:
+def _trusted_sum(manifest: Manifest | None, file: FileRecord) -> str | None:
+    return manifest.files[file.path][2] if manifest else None
+
+
+def _verify(paths: dict[FileRecord, str]) -> dict[FileRecord, str]:
+    """Return the sha256 of each file. Raises ContentError where one differs from its source; such files are removed."""
     with ThreadPoolExecutor(HASH_THREADS) as pool:
-        sums = list(pool.map(sha256_of, paths.values()))
-    wrong = [(file, seen) for file, seen in zip(paths, sums) if seen != file.sha256]
-    for file, _seen in wrong:
-        os.unlink(paths[file])
+        sums = dict(zip(paths, pool.map(sha256_of, paths.values())))
+    wrong = []
+    for file, path in paths.items():
+        kind, seen, expected = ("sha256", sums[file], file.sha256)
+        if expected is None:
+            kind, seen, expected = ("git sha1", git_sha1_of(path), file.git_sha1)
+        if seen != expected:
+            os.unlink(path)
+            wrong.append(f"{path}: arrived with {kind} {seen}, its source has {expected}")
     if wrong:
-        file, seen = wrong[0]
         more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
-        raise ContentError(
-            f"{paths[file]}: arrived with sha256 {seen}, its source has {file.sha256}{more}: removed, "
-            "run again to copy it again"
-        )
+        raise ContentError(f"{wrong[0]}{more}: removed, run again to copy it again")
+    return sums
 
 
-def _replace_files(model: WantedModel, files: tuple[FileRecord, ...]) -> None:
+def _replace_files(model: WantedModel, files: list[FileRecord]) -> None:
     """Move what is staged over what is in place, one rename a file, and vouch for the whole again."""
     for file in files:
         if _staged(model, file):
             target = os.path.join(model.path, file.path)
             os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
             os.replace(os.path.join(model.staging, file.path), target)
-    write_manifest(model.path, files)
+    write_manifest(model.path, files, model.content_id)
     shutil.rmtree(model.staging, ignore_errors=True)
 
 
 def _sweep(directory: str, keep: set[str]) -> None:
     """Remove what an interrupted copy left in the staging directory."""
-    for parent, _folders, names in os.walk(directory):
+    for parent, _folders, names in os.walk(directory, topdown=False):
         for name in names:
             path = os.path.join(parent, name)
             if os.path.relpath(path, directory) not in keep | {MANIFEST}:
                 os.unlink(path)
+        if parent != directory and not os.listdir(parent):
+            os.rmdir(parent)
 
 
 MADE_HERE = 12

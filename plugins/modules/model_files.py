@@ -34,10 +34,10 @@ options:
       source_kind:
         description: Where the model comes from. One that lies on the host already is none of this module's business.
         type: str
-        choices: [controller, host]
+        choices: [controller, host, hub]
         default: controller
       source:
-        description: Directory of the model on the controller.
+        description: Directory of the model on the controller, or its repository on the hub.
         type: str
       content_id:
         description: Identity of the content, as M(gpufleet.serving.model_info) returns it.
@@ -110,9 +110,13 @@ incomplete:
       type: str
       sample: /var/lib/gpufleet/models/llama/3f0b5e1c2d4a
     source:
-      description: Directory on the controller.
+      description: Directory on the controller, or repository on the hub.
       type: str
       sample: /srv/models/Llama-3.1-8B-Instruct
+    source_kind:
+      description: V(controller) or V(hub).
+      type: str
+      sample: controller
     content_id:
       description: Identity of the content.
       type: str
@@ -140,6 +144,35 @@ transfers:
       description: Size in bytes.
       type: int
       sample: 855
+downloads:
+  description:
+    - Files to fetch from the hub into the staging directories, by model, as M(gpufleet.serving.model_download) takes
+      them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the model.
+      type: str
+      sample: llama
+    repository:
+      description: The repository on the hub.
+      type: str
+      sample: meta-llama/Llama-3.1-8B-Instruct
+    commit:
+      description: Its commit.
+      type: str
+      sample: 0e9e39f249a16976918f6564b8830bc894c89659
+    directory:
+      description: The staging directory.
+      type: str
+      sample: /var/lib/gpufleet/models/llama/0e9e39f249a1.partial
+    files:
+      description: Path and size of each file.
+      type: list
+      elements: dict
+      sample: [{path: config.json, size: 855}]
 directories:
   description: Directories that the transfers need.
   returned: success
@@ -177,6 +210,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.serving.plugins.module_utils._content import ContentError, FileRecord
 from ansible_collections.gpufleet.serving.plugins.module_utils._model_store import (
+    CONTROLLER,
+    HUB,
     ModelState,
     WantedModel,
     inspect,
@@ -185,11 +220,12 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._model_store impo
 )
 
 GIB = 2**30
+BROUGHT = (CONTROLLER, HUB)
 
 
 def wanted_models(models: list[dict], contents: dict) -> list[WantedModel]:
-    """Return the models that come from the controller. Raises ContentError for paths and files that cannot be such."""
-    sent = [model for model in models if model["source_kind"] == "controller"]
+    """Return the models that are brought to the host. Raises ContentError for paths and files that cannot be such."""
+    sent = [model for model in models if model["source_kind"] in BROUGHT]
     for model in sent:
         if not os.path.isabs(model["path"]):
             raise ContentError(f"model {model['name']}: its path {model['path']} must begin with /")
@@ -201,6 +237,7 @@ def wanted_models(models: list[dict], contents: dict) -> list[WantedModel]:
             content_id=model["content_id"],
             source=model["source"],
             files=files.get(model["content_id"]),
+            source_kind=model["source_kind"],
         )
         for model in sent
     ]
@@ -208,7 +245,10 @@ def wanted_models(models: list[dict], contents: dict) -> list[WantedModel]:
 
 def _records(identity: str, entries: Any) -> tuple[FileRecord, ...]:
     try:
-        records = tuple(FileRecord(str(entry["path"]), int(entry["size"]), str(entry["sha256"])) for entry in entries)
+        records = tuple(
+            FileRecord(str(entry["path"]), int(entry["size"]), entry["sha256"], entry.get("git_sha1"))
+            for entry in entries
+        )
     except (TypeError, KeyError, ValueError):
         raise ContentError(f"contents of {identity}: a list of path, size and sha256 is needed") from None
     for record in records:
@@ -225,6 +265,7 @@ def report(states: list[ModelState], transit: str, margin_bytes: int) -> dict:
                 "name": state.model.name,
                 "path": state.model.path,
                 "source": state.model.source,
+                "source_kind": state.model.source_kind,
                 "content_id": state.model.content_id,
                 "damaged": [f"{damage.path}: {damage.reason}" for damage in state.damages],
             }
@@ -232,6 +273,7 @@ def report(states: list[ModelState], transit: str, margin_bytes: int) -> dict:
             if not state.complete
         ],
         "transfers": [transfer for state in states for transfer in state.transfers()],
+        "downloads": [download for download in (state.download() for state in states) if download],
         "directories": [directory for state in states for directory in state.directories()],
         "space": space(states, transit, margin_bytes),
     }
@@ -248,11 +290,11 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "path": {"type": "path", "required": True},
-                    "source_kind": {"type": "str", "choices": ["controller", "host"], "default": "controller"},
+                    "source_kind": {"type": "str", "choices": [CONTROLLER, "host", HUB], "default": CONTROLLER},
                     "source": {"type": "str"},
                     "content_id": {"type": "str"},
                 },
-                "required_if": [("source_kind", "controller", ("source", "content_id"))],
+                "required_if": [("source_kind", kind, ("source", "content_id")) for kind in BROUGHT],
             },
             "contents": {"type": "dict", "default": {}},
             "min_free_gib": {"type": "float", "default": 0},

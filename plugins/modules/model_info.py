@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - Reads C(config.json) and the headers of the safetensors files of a model, and returns what decides how much memory
     it takes where. Every weight that the architecture has must be stored with the shape that C(config.json) gives.
-  - Works on a directory of the machine that it runs on (a host, or the controller by delegation), or without any file
-    from a built-in catalogue of widely used models.
+  - Works on a directory of the machine that it runs on (a host, or the controller by delegation), on a repository of a
+    hub, of which it reads a few MB and no weights, or without any file from a built-in catalogue of widely used models.
   - With O(hash) it also computes the identity of the content, which is the same for the same bytes on any machine.
   - Knows the widely used architectures, dense, mixtures of experts and hybrids, from Llama, Mistral, Qwen, Gemma,
     Phi and OLMo to DeepSeek, GLM, Kimi, MiniMax, gpt-oss and Nemotron. Others are refused by name, with the fields to
@@ -23,9 +23,37 @@ options:
   path:
     description: Directory of a model in the Hugging Face layout.
     type: path
-  catalogue:
-    description: Hub id of a model in the built-in catalogue. No file is read.
+  hub:
+    description: Name of a model's repository on a hub, C(organisation/name).
     type: str
+  revision:
+    description: The commit of O(hub), or a name that moves. Of a commit that was read once nothing is asked again.
+    type: str
+    default: main
+  endpoint:
+    description: URL of the hub.
+    type: str
+    default: https://huggingface.co
+  token:
+    description: Token for the hub, for repositories that not everybody may read.
+    type: str
+    default: ""
+  hub_cache:
+    description: Directory that keeps what was read of the hub.
+    type: path
+    default: ~/.cache/gpufleet/hub
+  catalogue:
+    description:
+      - Hub id of a model in the built-in catalogue. No file is read.
+      - Beside O(hub), the entry that stands in for it as O(stand_in) says.
+    type: str
+  stand_in:
+    description:
+      - When O(catalogue) stands in for O(hub), where it knows the model. V(unreachable), where no hub answers;
+        V(refused), also where the hub refuses.
+    type: str
+    choices: [unreachable, refused]
+    default: unreachable
   hash:
     description: Compute the sha256 of every file that an engine reads, and the content id over all of them.
     type: bool
@@ -63,6 +91,13 @@ EXAMPLES = r"""
   delegate_to: localhost
   become: false
   register: llama
+
+- name: Read a model on the hub
+  gpufleet.serving.model_info:
+    hub: Qwen/Qwen3-8B
+    revision: b968826d9c46dd6066d109eabc6255188de91218
+  delegate_to: localhost
+  become: false
 
 - name: Plan a model of which no file is at hand
   gpufleet.serving.model_info:
@@ -342,10 +377,15 @@ files:
       type: int
       sample: 4976698672
     sha256:
-      description: The sum in hex. Null without O(hash).
+      description: The sum in hex. Null without O(hash), and for small files of a hub.
+      type: str
+    git_sha1:
+      description: The id in hex that git gives the file's content. Of small files of a hub only.
       type: str
 content_id:
-  description: Identity of the content, C(sha256:) and 64 hex digits. Null without O(hash).
+  description:
+    - Identity of the content, C(sha256:) and 64 hex digits, or for a hub C(git:) and its commit. Null without O(hash),
+      and from the catalogue.
   returned: success
   type: str
   sample: sha256:3f0b5e1c...
@@ -355,7 +395,7 @@ weight_bytes:
   type: int
   sample: 16060522496
 revision:
-  description: The hub's commit, where O(path) lies in the hub's local cache. Null anywhere else.
+  description: The hub's commit, of O(hub) and where O(path) lies in the hub's local cache. Null anywhere else.
   returned: success
   type: str
 """
@@ -371,12 +411,15 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._content import (
     content_id,
     hash_cache,
 )
+from ansible_collections.gpufleet.serving.plugins.module_utils._hub import HubError, HubUnreachable, Repository
+from ansible_collections.gpufleet.serving.plugins.module_utils._hub_heads import heads, listed
 from ansible_collections.gpufleet.serving.plugins.module_utils._model import ModelError
 from ansible_collections.gpufleet.serving.plugins.module_utils._model_directory import (
     engine_files,
     hub_revision,
     read_shape,
 )
+from ansible_collections.gpufleet.serving.plugins.module_utils._model_store import COMMIT
 from ansible_collections.gpufleet.serving.plugins.module_utils._readable import UnreadableError, unreadable_by
 from ansible_collections.gpufleet.serving.plugins.module_utils._safetensors import SafetensorsError
 
@@ -391,6 +434,31 @@ def from_catalogue(name: str) -> dict:
         "weight_bytes": shape.weight_bytes,
         "revision": None,
     }
+
+
+def from_hub(repository: Repository, cache: str) -> dict:
+    """Return the module's result for a repository of a hub."""
+    directory = heads(repository, cache)
+    shape = read_shape(directory)
+    commit, files = listed(directory, engine_files(directory))
+    return {
+        "shape": shape.to_dict(),
+        "files": [asdict(file) for file in files],
+        "content_id": COMMIT + commit,
+        "weight_bytes": shape.weight_bytes,
+        "revision": commit,
+    }
+
+
+def from_hub_or_catalogue(repository: Repository, cache: str, catalogue: str | None, stand_in: str) -> dict:
+    """Return the module's result for a repository of a hub, or for what may stand in for it of the catalogue."""
+    try:
+        return from_hub(repository, cache)
+    except HubError as error:
+        allowed = isinstance(error, HubUnreachable) or stand_in == "refused"
+        if not (catalogue and allowed and catalogue in _model_catalogue.BY_NAME):
+            raise
+        return from_catalogue(catalogue)
 
 
 def from_directory(path: str, user: str | None, cache: str | None, expected: str | None) -> dict:
@@ -437,14 +505,20 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path"},
+            "hub": {"type": "str"},
+            "revision": {"type": "str", "default": "main"},
+            "endpoint": {"type": "str", "default": "https://huggingface.co"},
+            "token": {"type": "str", "default": "", "no_log": True},
+            "hub_cache": {"type": "path", "default": "~/.cache/gpufleet/hub"},
+            "stand_in": {"type": "str", "choices": ["unreachable", "refused"], "default": "unreachable"},
             "catalogue": {"type": "str"},
             "hash": {"type": "bool", "default": False},
             "cache": {"type": "path", "default": "~/.cache/gpufleet/sha256.json"},
             "content_id": {"type": "str"},
             "readable_by": {"type": "str"},
         },
-        mutually_exclusive=[("path", "catalogue")],
-        required_one_of=[("path", "catalogue")],
+        mutually_exclusive=[("path", "catalogue"), ("path", "hub")],
+        required_one_of=[("path", "catalogue", "hub")],
         required_by={"readable_by": "path"},
         supports_check_mode=True,
     )
@@ -452,12 +526,17 @@ def main() -> None:
     if options["content_id"] and not options["hash"]:
         module.fail_json(msg="content_id needs hash: true")
     try:
-        if options["catalogue"]:
+        if options["hub"]:
+            repository = Repository(
+                options["endpoint"].rstrip("/"), options["hub"], options["revision"], options["token"]
+            )
+            result = from_hub_or_catalogue(repository, options["hub_cache"], options["catalogue"], options["stand_in"])
+        elif options["catalogue"]:
             result = from_catalogue(options["catalogue"])
         else:
             cache = options["cache"] if options["hash"] else None
             result = from_directory(options["path"], options["readable_by"], cache, options["content_id"])
-    except (ModelError, SafetensorsError, ContentError, UnreadableError) as error:
+    except (ModelError, SafetensorsError, ContentError, HubError, UnreadableError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}")

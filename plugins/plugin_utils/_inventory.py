@@ -70,10 +70,10 @@ def to_contact(hosts: Mapping[str, Mapping[str, Any]], contact: str) -> list[str
 
 
 def shape_requests(models: Any, hosts: Mapping[str, Mapping[str, Any]], inventory_dir: str) -> list[dict[str, Any]]:
-    """Where each model's shape is read: {name, on, path | catalogue}.
+    """Where each model's shape is read: {name, on, path | hub and revision}.
 
-    A source is a hub id (read from the catalogue), an absolute path on the hosts (read on the first GPU node that
-    answers) or ``controller:<directory>``, relative to the inventory. What is no such thing is the planner's to refuse.
+    A source is a hub id, an absolute path on the hosts (read on the first GPU node that answers) or
+    ``controller:<directory>``, relative to the inventory. What is no such thing is the planner's to refuse.
     """
     answering = [name for name, host in sorted(hosts.items()) if host["reachable"] and "gpu_nodes" in host["groups"]]
     requests = []
@@ -84,7 +84,10 @@ def shape_requests(models: Any, hosts: Mapping[str, Mapping[str, Any]], inventor
         if source.startswith(CONTROLLER_PREFIX):
             requests.append({"name": name, "on": "localhost", "path": controller_path(source, inventory_dir)})
         elif not source.startswith("/"):
-            requests.append({"name": name, "on": "localhost", "catalogue": source})
+            revision = model.get("revision")
+            requests.append(
+                {"name": name, "on": "localhost", "hub": source} | ({"revision": revision} if revision else {})
+            )
         elif answering:
             requests.append({"name": name, "on": answering[0], "path": source})
     return requests

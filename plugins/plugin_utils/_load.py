@@ -129,7 +129,7 @@ def _replica(
 
 def _workload(models: Any, name: str) -> Workload:
     """What is stated of a model's workload; of a model that left the inventory, nothing."""
-    read = read_models(plain(models, "fleet_models", Findings()), Settings(hub=True), Findings())
+    read = read_models(plain(models, "fleet_models", Findings()), Settings(), Findings())
     return next((model.workload for model in read if model.name == name), Workload())
 
 

@@ -41,7 +41,6 @@ SETTING_WORDS = {
     "allow_tier_change": "fleet_allow_tier_change",
     "host_stacks": "host_stack.json",
     "adopt_measured": "fleet_adopt_measured",
-    "hub": "hub",
 }
 """Each setting and the variable that an operator writes for it."""
 
@@ -74,7 +73,6 @@ class Settings:
     allow_tier_change: bool = False
     host_stacks: dict[str, Any] = field(default_factory=dict)
     adopt_measured: bool = False
-    hub: bool = False
 
     @property
     def scheme(self) -> str:
@@ -107,7 +105,6 @@ def read_settings(value: Any, findings: Findings) -> Settings:
         allow_tier_change=reader.flag("allow_tier_change"),
         host_stacks=reader.mapping("host_stacks"),
         adopt_measured=reader.flag("adopt_measured"),
-        hub=reader.flag("hub"),
     )
     _check_front_door(settings, findings)
     return settings

@@ -34,7 +34,7 @@ from ..module_utils._quantization import CHECKPOINT_WORDS, FORMATS, FP8, GRANULA
 from ._findings import Findings
 from ._reading import Reader, is_whole, shown
 from ._weights import Layout, stage_weights
-from ._wishes import Model
+from ._wishes import REVISION, Model
 
 SHAPE_WORDS = frozenset(field.name for field in dataclasses.fields(ModelShape))
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ModelShape)}
@@ -110,17 +110,27 @@ def _read(value: Any, model: Model, findings: Findings) -> Weights | None:
     shape = _checked(Reader(stated, entry.path, findings, SHAPE_WORDS), findings)
     if shape is None or not _sizeable(shape, model, findings):
         return None
-    content_id = entry.text("content_id", pattern="sha256:[0-9a-f]{64}")
-    if model.source.kind == "controller" and content_id is None:
-        findings.refuse(
-            "unknown_model_shape",
-            model.name,
-            f"the weights in {model.source.place} were not read",
-            "run on the controller that holds them",
-        )
+    content_id = _content_id(entry, model, findings)
+    if model.source.kind != "host" and content_id is None:
         return None
     on_disk = entry.integer("weight_bytes") or shape.weight_bytes or sum(stage_weights(shape, Layout()))
     return Weights(shape, content_id, on_disk)
+
+
+def _content_id(entry: Reader, model: Model, findings: Findings) -> str | None:
+    """The hash of the model's files; of one on a hub its commit, which is known without the hub where it is pinned."""
+    content_id = entry.text("content_id", pattern="sha256:[0-9a-f]{64}|git:[0-9a-f]{40}")
+    if content_id is None and model.source.kind == "hub" and REVISION.fullmatch(model.revision or ""):
+        return f"git:{model.revision}"
+    if content_id is None and model.source.kind != "host":
+        on_hub = model.source.kind == "hub"
+        findings.refuse(
+            "unknown_model_shape",
+            model.name,
+            f"{model.source.place} was not read" + (", and its revision is no commit" if on_hub else ""),
+            "pin the revision, or run again when the hub answers" if on_hub else "run on the controller that holds it",
+        )
+    return content_id
 
 
 def _given(model: Model, findings: Findings) -> dict[str, Any] | None:
@@ -153,14 +163,12 @@ def _agrees(given: dict[str, Any], read: Any, model: Model, findings: Findings) 
 
 
 def _shape_remedies(model: Model) -> tuple[str, ...]:
-    given = "or give the fields of its config.json as shape in fleet_models"
-    if model.source.kind == "hub":
-        return (
-            "use a model of the built-in catalogue",
-            "or point source at a directory with its config.json and weights",
-            given,
-        )
-    return ("point source at a directory with config.json and safetensors files", given)
+    return (
+        "correct source and revision"
+        if model.source.kind == "hub"
+        else "point source at a directory with config.json and safetensors files",
+        "or give the fields of its config.json as shape in fleet_models",
+    )
 
 
 def _checked(reader: Reader, findings: Findings) -> ModelShape | None:

@@ -137,11 +137,11 @@ def _variant(accelerator: str) -> str:
 
 
 def model_path(model: Model, weights: Weights, settings: Settings) -> str:
-    """Where a model's weights lie on a host: at their own path, or in the store under the hash of their content."""
+    """Where a model's weights lie on a host: at their own path, or in the store under the beginning of their id."""
     if model.source.kind == "host":
         return model.source.place
-    version = weights.content_id if model.source.kind == "controller" else model.revision
-    return f"{settings.model_store_root}/{model.name}/{(version or 'unpinned').removeprefix('sha256:')[:12]}"
+    identity = (weights.content_id or "").partition(":")[2]
+    return f"{settings.model_store_root}/{model.name}/{identity[:12]}"
 
 
 def without_nulls(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
     if not isinstance(value, dict):
         return None
     name = _name(reader, findings)
-    source = _source(reader, settings, findings)
+    source = _source(reader, findings)
     workload = Reader(reader.mapping("workload"), reader.at("workload"), findings, WORKLOAD_OPTIONS)
     model = Model(
         name=name or "",
@@ -210,7 +210,7 @@ def _name(reader: Reader, findings: Findings) -> str | None:
     return None
 
 
-def _source(reader: Reader, settings: Settings, findings: Findings) -> Source | None:
+def _source(reader: Reader, findings: Findings) -> Source | None:
     place = reader.text("source")
     if place is None:
         if reader.get("source") is None:
@@ -226,7 +226,6 @@ def _source(reader: Reader, settings: Settings, findings: Findings) -> Source | 
     if place.startswith("/"):
         return _host_path(place.rstrip("/"), reader, findings)
     if HUB_ID.fullmatch(place):
-        _check_hub(place, reader, settings, findings)
         return Source("hub", place)
     findings.refuse(
         "bad_source",
@@ -247,17 +246,6 @@ def _host_path(place: str, reader: Reader, findings: Findings) -> Source | None:
         )
         return None
     return Source("host", place)
-
-
-def _check_hub(place: str, reader: Reader, settings: Settings, findings: Findings) -> None:
-    if not settings.hub:
-        findings.refuse(
-            "hub_not_available",
-            reader.at("source"),
-            f"is the hub id {place}, and weights are not yet fetched from a hub",
-            "put the weights into a directory on the controller and say source: controller:<directory>",
-            "or put them onto the hosts and say source: /absolute/path",
-        )
 
 
 def _revision(reader: Reader, source: Source | None, settings: Settings, findings: Findings) -> str | None:

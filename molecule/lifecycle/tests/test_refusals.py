@@ -70,8 +70,10 @@ INVENTORIES = {
         "hub source without revision": Case(
             another(name="free", **HUB), "revision_missing", ("free", "revision", "fleet_allow_unpinned_models")
         ),
-        "hub source before hub sources can be deployed": Case(
-            another(name="hub", revision=REVISION, **HUB), "hub_not_available", ("hub", "controller:")
+        "model that no hub answers for and the catalogue does not know": Case(
+            another(name="hub", source="nobody/nothing", revision=REVISION),
+            "unknown_model_shape",
+            ("does not answer", "model_store_hub_endpoint"),
         ),
         "misspelt option": Case(
             another(name="misspelt", max_model_length=1024), "unknown_option", ("max_model_length", "max_model_len")

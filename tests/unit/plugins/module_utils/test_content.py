@@ -190,7 +190,7 @@ def verified(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "a.json").write_text("aaa")
     (tmp_path / "b" / "c.jinja").write_text("bbbb")
-    write_manifest(str(tmp_path), [B, A])
+    write_manifest(str(tmp_path), [B, A], content_id([A, B]))
     return tmp_path
 
 

@@ -10,6 +10,7 @@ import shutil
 
 import pytest
 from ansible_collections.gpufleet.serving.plugins.modules import model_files, model_info, model_prune
+from ansible_collections.gpufleet.serving.tests.unit import hubs
 from ansible_collections.gpufleet.serving.tests.unit.checkpoints import write_checkpoint
 from ansible_collections.gpufleet.serving.tests.unit.plugins.modules.programs import INTERPRETERS, fails, succeeds
 
@@ -45,7 +46,7 @@ def test_from_nothing_to_a_model_in_its_place(interpreter, model):
     look = succeeds(interpreter, model_files, state="verified", **model)
     assert look["changed"] is False
     (incomplete,) = look["incomplete"]
-    assert incomplete == {k: v for k, v in {**wanted, "damaged": []}.items() if k != "source_kind"}
+    assert incomplete == {**wanted, "damaged": []}
     assert [transfer["dest"] for transfer in look["transfers"]] == [
         f"{wanted['path']}.partial/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json")
     ]
@@ -153,3 +154,42 @@ def test_prune(interpreter, tmp_path):
         assert (answer["changed"], answer["removed"], old.exists()) == (bool(removed), removed, left)
     assert kept.exists()
     assert not old.parent.exists()
+
+
+def test_a_model_from_a_hub_is_to_be_downloaded_and_verified_by_the_hubs_sums(tmp_path):
+    source = write_checkpoint(tmp_path / "hub" / hubs.NAME)
+    with hubs.running(tmp_path / "hub") as hub:
+        read = succeeds(
+            HERE, model_info, hub=hubs.NAME, revision=hub.commit(), endpoint=hub.url, hub_cache=str(tmp_path / "cache")
+        )
+    commit = read["revision"]
+    path = tmp_path / "store/tiny" / commit[:12]
+    wanted = {
+        "name": "tiny",
+        "path": str(path),
+        "source_kind": "hub",
+        "source": hubs.NAME,
+        "content_id": read["content_id"],
+    }
+    options = {"models": [wanted], "contents": {read["content_id"]: read["files"]}}
+    look = succeeds(HERE, model_files, state="verified", **options)
+    assert look["transfers"] == look["directories"] == []
+    (download,) = look["downloads"]
+    files = download.pop("files")
+    assert download == {"name": "tiny", "repository": hubs.NAME, "commit": commit, "directory": f"{path}.partial"}
+    assert [file["path"] for file in files] == ["config.json", "model.safetensors", "tokenizer.json"]
+    (need,) = look["space"]
+    assert need["needed_bytes"] == sum(file["size"] for file in files)
+
+    shutil.copytree(source, f"{path}.partial")
+    (tmp_path / f"store/tiny/{commit[:12]}.partial/tokenizer.json").write_text("[]")
+    assert "arrived with git sha1" in fails(HERE, model_files, **options)
+    assert not path.exists()
+    assert succeeds(HERE, model_files, state="verified", **options)["downloads"][0]["files"] == [
+        {"path": "tokenizer.json", "size": 2}
+    ]
+
+    (tmp_path / f"store/tiny/{commit[:12]}.partial/tokenizer.json").write_text("{}")
+    assert succeeds(HERE, model_files, **options)["hashed"] == 3
+    again = succeeds(HERE, model_files, models=[wanted])
+    assert (again["changed"], again["incomplete"], again["downloads"]) == (False, [], [])

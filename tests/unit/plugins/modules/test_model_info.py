@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpufleet.serving.plugins.modules import model_info
+from ansible_collections.gpufleet.serving.tests.unit import hubs
 from ansible_collections.gpufleet.serving.tests.unit.checkpoints import PARAMETERS, write_checkpoint
-from ansible_collections.gpufleet.serving.tests.unit.plugins.modules.programs import INTERPRETERS, fails, succeeds
+from ansible_collections.gpufleet.serving.tests.unit.plugins.modules.programs import INTERPRETERS, fails, run, succeeds
 
 HERE = INTERPRETERS[0].values[0]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -66,7 +67,9 @@ def test_shape_files_and_size_of_a_directory(interpreter, model):
         "model.safetensors.index.json",
         "tokenizer.json",
     ]
-    assert answer["files"] == [{"path": n, "size": (model / n).stat().st_size, "sha256": None} for n in names]
+    assert answer["files"] == [
+        {"path": n, "size": (model / n).stat().st_size, "sha256": None, "git_sha1": None} for n in names
+    ]
     assert (answer["content_id"], answer["weight_bytes"], answer["revision"]) == (None, 2 * PARAMETERS, None)
 
 
@@ -180,8 +183,9 @@ def test_unknown_model_of_the_catalogue(interpreter):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one of the following is required: path, catalogue"),
+        ({}, "one of the following is required: path, catalogue, hub"),
         ({"path": "/a", "catalogue": "b"}, "parameters are mutually exclusive: path|catalogue"),
+        ({"path": "/a", "hub": "b"}, "parameters are mutually exclusive: path|hub"),
         ({"path": "/a", "content_id": "sha256:0"}, "content_id needs hash: true"),
         ({"catalogue": "b", "readable_by": "vllm"}, "missing parameter(s) required by 'readable_by': path"),
     ],
@@ -209,3 +213,59 @@ def test_file_that_the_system_does_not_let_be_read(model):
     (model / "config.json").unlink()
     (model / "config.json").mkdir()
     assert fails(HERE, model_info, path=str(model)) == f"{model}/config.json: Is a directory"
+
+
+@pytest.fixture
+def hub(tmp_path):
+    write_checkpoint(tmp_path / "hub" / hubs.NAME, shards=2)
+    with hubs.running(tmp_path / "hub") as running:
+        yield running
+
+
+def on_hub(hub, tmp_path, **options):
+    return {"hub": hubs.NAME, "endpoint": f"{hub.url}/", "hub_cache": str(tmp_path / "cache"), **options}
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_a_model_on_a_hub_is_told_as_one_in_a_directory(interpreter, hub, tmp_path):
+    answer = succeeds(interpreter, model_info, **on_hub(hub, tmp_path))
+    local = succeeds(interpreter, model_info, path=str(hub.root / hubs.NAME), hash=True, cache=str(tmp_path / "sums"))
+    assert answer["shape"] == local["shape"]
+    assert (answer["content_id"], answer["revision"]) == (f"git:{hub.commit()}", hub.commit())
+    assert [(file["path"], file["size"]) for file in answer["files"]] == [
+        (file["path"], file["size"]) for file in local["files"]
+    ]
+    told = [file["sha256"] for file in answer["files"] if file["path"].endswith("safetensors")]
+    assert told == [file["sha256"] for file in local["files"] if file["path"].endswith("safetensors")]
+
+
+def test_a_pinned_model_that_was_read_once_needs_no_hub(hub, tmp_path):
+    pinned = on_hub(hub, tmp_path, revision=hub.commit())
+    first = succeeds(HERE, model_info, **pinned)
+    again = succeeds(HERE, model_info, **{**pinned, "endpoint": "http://127.0.0.1:9"})
+    assert (again["shape"], again["files"]) == (first["shape"], first["files"])
+
+
+KNOWN = "Qwen/Qwen3-8B"
+
+
+def test_the_catalogue_stands_in_for_a_hub_that_does_not_answer(tmp_path):
+    silent = {"hub": KNOWN, "endpoint": "http://127.0.0.1:9", "hub_cache": str(tmp_path)}
+    answer = succeeds(HERE, model_info, catalogue=KNOWN, **silent)
+    assert (answer["shape"]["provenance"], answer["content_id"]) == ("catalogue", None)
+    assert "does not answer" in fails(HERE, model_info, **silent)
+    assert "does not answer" in fails(HERE, model_info, catalogue="nobody/nothing", **silent)
+
+
+def test_a_hub_that_refuses_is_heard_unless_a_stand_in_is_welcome(hub, tmp_path):
+    refusing = {**on_hub(hub, tmp_path), "hub": KNOWN, "catalogue": KNOWN}
+    assert "does not exist (HTTP 401)" in fails(HERE, model_info, **refusing)
+    answer = succeeds(HERE, model_info, stand_in="refused", **refusing)
+    assert answer["shape"]["provenance"] == "catalogue"
+
+
+def test_the_token_is_not_told(hub, tmp_path):
+    hub.rule(token="another")
+    said = run(HERE, model_info, **on_hub(hub, tmp_path, token="a-token-of-the-tests"))
+    assert "fleet_hub_token may not see it" in said.stdout
+    assert "a-token-of-the-tests" not in said.stdout + said.stderr

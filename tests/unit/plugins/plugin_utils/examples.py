@@ -37,7 +37,6 @@ def inputs(name: str) -> dict[str, Any]:
         "shapes": {model["name"]: _shape(model) for model in models},
         "settings": {
             "inventory_name": name,
-            "hub": True,
             "tier": shared.get("fleet_tier", "auto"),
             "gateway_key_names": [key["name"] for key in shared.get("gateway_keys", [])],
             "gateway_public": shared.get("gateway_public", False),

@@ -80,7 +80,7 @@ def test_every_node_has_the_weights_and_the_gateway_every_node():
 
 def test_pods_of_a_hub_need_nothing_of_the_store():
     model = fleets.model(source="org/tiny", revision=fleets.REVISION, tensor_parallel_size=4)
-    made = fleets.planned(**inputs(model, settings=fleets.PUBLIC | {"hub": True}))
+    made = fleets.planned(**inputs(model, settings=fleets.PUBLIC))
     (entry,) = stack(made)["vllm_stack_models"]
     assert (entry["source_kind"], entry["source"], entry["revision"]) == ("hub", "org/tiny", fleets.REVISION)
     assert not [name for name, roles in made["shares"].items() if "model_store" in roles]

@@ -81,13 +81,15 @@ def test_applied_leaves_out_hosts_without_an_answer():
 def test_each_kind_of_source_is_read_where_it_is():
     hosts = _inventory.fleet_hosts(hostvars(a={"survey_gpu_info": {"host": {}}}), GROUPS)
     models = [
-        {"name": "hub", "source": "org/name"},
+        {"name": "hub", "source": "org/name", "revision": "0" * 40},
+        {"name": "unpinned", "source": "org/name"},
         {"name": "beside", "source": "controller:weights"},
         {"name": "elsewhere", "source": "controller:/srv/weights"},
         {"name": "there", "source": "/srv/models/x"},
     ]
     assert _inventory.shape_requests(models, hosts, "/inv/") == [
-        {"name": "hub", "on": "localhost", "catalogue": "org/name"},
+        {"name": "hub", "on": "localhost", "hub": "org/name", "revision": "0" * 40},
+        {"name": "unpinned", "on": "localhost", "hub": "org/name"},
         {"name": "beside", "on": "localhost", "path": "/inv/weights"},
         {"name": "elsewhere", "on": "localhost", "path": "/srv/weights"},
         {"name": "there", "on": "a", "path": "/srv/models/x"},

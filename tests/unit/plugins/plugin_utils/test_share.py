@@ -47,11 +47,7 @@ def test_every_share_of_every_example_is_what_its_role_asks_for(name):
     plan = examples.example(name)
     assert plan["refusals"] == []
     for role, options in all_shares(plan):
-        found = faults(role, json.loads(json.dumps(options)))
-        if role == "model_store" and any(model["source_kind"] == "hub" for model in options["model_store_models"]):
-            assert "hub" in " ".join(found), "hub sources can be deployed now: let this test say so"
-        else:
-            assert found == []
+        assert faults(role, json.loads(json.dumps(options))) == []
 
 
 def test_shares_of_every_kind_are_what_their_roles_ask_for():

@@ -14,7 +14,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 def models(*entries, **settings):
     findings = Findings()
-    return read_models(list(entries), Settings(hub=True, **settings), findings), findings
+    return read_models(list(entries), Settings(**settings), findings), findings
 
 
 def one(**options):
@@ -163,15 +163,6 @@ def test_an_unpinned_hub_source_is_taken_when_that_is_allowed():
     (model,), findings = models({"name": "m", "source": "a/b", "revision": "main"}, allow_unpinned_models=True)
     assert not findings.refusals
     assert model.revision == "main"
-
-
-def test_a_hub_source_is_refused_where_it_cannot_be_deployed_naming_the_two_others():
-    findings = Findings()
-    read_models([{"name": "m", "source": "a/b", "revision": REVISION}], Settings(), findings)
-    (refusal,) = findings.refusals
-    assert refusal.code == "hub_not_available"
-    assert "controller:" in refusal.remedies[0]
-    assert "/absolute/path" in refusal.remedies[1]
 
 
 def test_all_mistakes_are_found_in_one_run():
