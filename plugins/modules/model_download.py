@@ -19,8 +19,8 @@ description:
   - Where the disk becomes full, everything that was fetched is removed from the directory.
   - Sums are not looked at; M(gpufleet.serving.model_files) does that before the model comes into its place.
 requirements:
-  - huggingface_hub of version 2, which every environment of vLLM has. Run the module with that environment's Python, by
-    C(ansible_python_interpreter).
+  - huggingface_hub, version 1.33 or newer, which every environment of vLLM has. Run the module with that environment's
+    Python, by C(ansible_python_interpreter).
 options:
   repository:
     description: Name of the repository, C(organisation/name).

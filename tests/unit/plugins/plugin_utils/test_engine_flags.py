@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.gpufleet.serving.plugins.plugin_utils import _engine_flags as engine_flags
 
-ENGINES = [("cpu", "0.32.0"), ("cuda", "0.33.0")]
+ENGINES = [("cpu", "0.31.0"), ("cpu", "0.32.0"), ("cuda", "0.33.0")]
 
 # the engine's own words that a plan is written in, and what a unit cannot do without (vLLM, engine/arg_utils.py)
 INDISPENSABLE = {
@@ -69,14 +69,14 @@ def test_parsers_are_recorded_with_every_engine(variant, version):
 
 
 def test_recorded_versions_are_told():
-    assert engine_flags.recorded("cpu") == ["0.32.0"]
+    assert engine_flags.recorded("cpu") == ["0.31.0", "0.32.0"]
     assert engine_flags.recorded("tpu") == []
 
 
 @pytest.mark.parametrize(
     ("variant", "version", "text"),
     [
-        ("cpu", "0.33.0", "no flags are recorded for vLLM 0.33.0 (cpu); known: 0.32.0"),
+        ("cpu", "0.33.0", "no flags are recorded for vLLM 0.33.0 (cpu); known: 0.31.0, 0.32.0"),
         ("tpu", "0.33.0", "no flags are recorded for vLLM 0.33.0 (tpu); known: none"),
     ],
 )

