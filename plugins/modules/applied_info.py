@@ -98,6 +98,14 @@ replicas:
         - Whether clients may be served here, so that a restart would be felt. The unit is active and its health is
           V(ok) or V(busy), as a saturated engine can be slow to answer.
       type: bool
+    guard:
+      description:
+        - What the guard that runs the engine noted last. C(state) is V(meeting) while hosts of the replica are missing,
+          V(starting), V(serving), V(running) on a host that takes no requests itself, V(failed), V(waiting) or
+          V(quarantined) after failures, or V(stopped); C(reason) says more; C(epoch) counts the starts of its hosts
+          together. Null before the first start.
+      type: dict
+      sample: {state: serving, reason: epoch 3, epoch: 3}
 measured:
   description:
     - What was measured of each replica, by its name, as M(gpufleet.serving.engine_figures) and
@@ -146,11 +154,12 @@ from ansible_collections.gpufleet.serving.plugins.module_utils._systemd import (
 FACTS = "etc/ansible/facts.d"
 PLAN = "var/lib/gpufleet/plan.json"
 SETTINGS = "etc/gpufleet/serve"
+GUARDED = "var/cache/gpufleet"
 UNITS = "etc/systemd/system"
 
 FACT_FILE = re.compile(r"gpufleet_(?P<role>[a-z][a-z0-9_]*)\.fact")
 UNIT_FILE = re.compile(r"gpufleet-(?P<replica>.+)\.service")
-SETTINGS_FILE = re.compile(r"(?P<replica>.+)\.(?:yaml|env)")
+SETTINGS_FILE = re.compile(r"(?P<replica>.+)\.(?:yaml|env|json)")
 # the first line of a unit that the role serve wrote
 UNIT_MARK = "# gpufleet.serving: replica "
 # the role writes the settings with one key a line
@@ -228,8 +237,17 @@ class AppliedReader:
             "port": port,
             "server": engine.server if engine else None,
             "health": health,
+            "guard": self._guard(name),
             "live": health in ("ok", "busy"),
         }
+
+    def _guard(self, name: str) -> dict[str, Any] | None:
+        """What the replica's guard notes about it; None where there is none yet."""
+        try:
+            told = json.loads((self.root / GUARDED / name / "guard.json").read_text(encoding="utf-8"))
+            return {word: told[word] for word in ("state", "reason", "epoch")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _listens(self, name: str) -> tuple[str | None, int | None]:
         path = self.root / SETTINGS / (name + ".yaml")

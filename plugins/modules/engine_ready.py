@@ -48,6 +48,15 @@ options:
     description: How often the unit may die and be restarted by systemd while it is waited for.
     type: int
     default: 2
+  guard_record:
+    description:
+      - The file in which the guard of the unit notes what happens. With it a wait also ends where the hosts of the
+        replica do not meet, with the words of the guard, and where the guard holds the engine back after failures.
+    type: path
+  meeting_timeout:
+    description: Seconds within which the hosts of the replica must have met, before any of them loads weights.
+    type: float
+    default: 120
   journal_lines:
     description: How many lines of the unit's journal a failure tells.
     type: int
@@ -102,9 +111,11 @@ journal:
   returned: failure
 """
 
+import json
 import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -134,20 +145,38 @@ class NotReady(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait in all, how long between two tries, and how many deaths of the unit to bear."""
+    """How long to wait in all, how long between two tries, how many deaths of the unit to bear, and how long its hosts
+    may take to meet."""
 
     timeout_s: float
     interval_s: float
     restarts: int
+    meeting_s: float = 120.0
+
+
+Note = tuple[str, str]
+"""What a guard notes: the state, and its reason."""
+SILENT_NOTE: Note = ("", "")
+
+
+def read_note(path: Path | None) -> Note:
+    """The note in a guard's record; an empty one where there is none."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        return str(told["state"]), str(told["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return SILENT_NOTE
 
 
 @dataclass
 class Wait:
-    """One wait for an engine. ``ask(timeout_s)`` tries for a token; ``look()`` asks systemd for the unit."""
+    """One wait for an engine. ``ask(timeout_s)`` tries for a token; ``look()`` asks systemd for the unit; ``note()``
+    reads what its guard notes."""
 
     ask: Callable[[float], Completion]
     look: Callable[[], UnitState]
     patience: Patience
+    note: Callable[[], Note] = lambda: SILENT_NOTE
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -162,6 +191,7 @@ class Wait:
             self._check(self.look(), restarts_before, answered=isinstance(answer, Completion))
             if isinstance(answer, Completion):
                 return answer, self.clock() - begun
+            self._check_note(self.clock() - begun)
             broken_answers = broken_answers + 1 if answer.status == 500 else 0
             if _is_final(answer.status) or broken_answers == BROKEN_ANSWERS:
                 raise NotReady(f"it serves and refuses the request: {answer}")
@@ -174,6 +204,13 @@ class Wait:
             return self.ask(timeout_s)
         except CompletionError as error:
             return error
+
+    def _check_note(self, waited_s: float) -> None:
+        state, reason = self.note()
+        if state in ("waiting", "quarantined"):
+            raise NotReady(f"it is held back: {reason}")
+        if state == "meeting" and waited_s >= self.patience.meeting_s:
+            raise NotReady(f"its hosts have not met within {self.patience.meeting_s:g} s: {reason}")
 
     def _check(self, state: UnitState, restarts_before: int, answered: bool) -> None:
         if state.active in ("inactive", "failed"):
@@ -201,6 +238,8 @@ def main() -> None:
             "timeout": {"type": "float", "default": 1800},
             "interval": {"type": "float", "default": 2},
             "max_restarts": {"type": "int", "default": 2},
+            "guard_record": {"type": "path"},
+            "meeting_timeout": {"type": "float", "default": 120},
             "journal_lines": {"type": "int", "default": 40},
         },
         supports_check_mode=True,
@@ -211,7 +250,8 @@ def main() -> None:
     wait = Wait(
         ask=lambda timeout_s: stream_completion(url + "/v1", body, key=wanted["key"], timeout_s=timeout_s),
         look=lambda: unit_states([wanted["unit"]], module.run_command)[wanted["unit"]],
-        patience=Patience(wanted["timeout"], wanted["interval"], wanted["max_restarts"]),
+        patience=Patience(wanted["timeout"], wanted["interval"], wanted["max_restarts"], wanted["meeting_timeout"]),
+        note=lambda: read_note(Path(wanted["guard_record"]) if wanted["guard_record"] else None),
     )
     try:
         completion, seconds = wait.for_token()

@@ -83,17 +83,38 @@ def verified(plan: Plan, completions: Sequence[Mapping[str, Any]], applied: Mapp
         first, total = answer.get("first_token_s"), answer.get("total_s")
         seconds = f"first {first:.2f} s, all {total:.2f} s" if first is not None and total is not None else "-"
         rows.append((model["name"], seconds, str(answer.get("events", "-")), repr(answer.get("text", ""))[:40]))
-    live = {
-        name: state.get("live") is True
-        for answer in applied.values()
-        for name, state in answer.get("replicas", {}).items()
-    }
-    replicas = [replica["name"] for replica in plan["replicas"]]
-    silent = [name for name in replicas if not live.get(name)]
+    states = {replica["name"]: _states(replica, applied) for replica in plan["replicas"]}
+    silent = [name for name, parts in states.items() if not parts[0][1].get("live")]
     lines = ["Answers through the front door"] + _columns(("model", "time", "events", "text"), rows)
-    lines.append(f"Replicas that answer: {len(replicas) - len(silent)} of {len(replicas)}")
-    lines += [f"  silent: {name}" for name in silent]
+    lines.append(f"Replicas that answer: {len(states) - len(silent)} of {len(states)}")
+    lines += [line for name in silent for line in _wrapped(f"silent: {name}{_why_silent(states[name])}", "  ")]
+    lines += [line for name, parts in states.items() if len(parts) > 1 for line in _wrapped(_group(name, parts), "  ")]
     return "\n".join(lines)
+
+
+def _states(
+    replica: Mapping[str, Any], applied: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """What applied_info says of a replica on each of its hosts, the head first."""
+    hosts = dict.fromkeys([replica["head"], *(rank["host"] for rank in replica["ranks"])])
+    return [(host, applied.get(host, {}).get("replicas", {}).get(replica["name"], {})) for host in hosts]
+
+
+def _why_silent(parts: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """What the guards on a replica's hosts noted, where they noted anything."""
+    notes = [f"{host} {_noted(state)}" for host, state in parts if state.get("guard")]
+    return f": {'; '.join(notes)}" if notes else ""
+
+
+def _noted(state: Mapping[str, Any]) -> str:
+    guard = state["guard"]
+    return f"{guard['state']} ({guard['reason']})" if guard["reason"] else str(guard["state"])
+
+
+def _group(name: str, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """A replica of several hosts in one line with its members."""
+    members = (f"{host} {_noted(state) if state.get('guard') else 'unknown'}" for host, state in parts)
+    return f"group: {name} on {', '.join(members)}"
 
 
 def measured(plan: Plan, answers: Iterable[Mapping[str, Any]]) -> str:

@@ -33,7 +33,7 @@ LANES = Path(__file__).resolve().parent
 ON_NEWEST_CORE = {"fleet"}
 
 # Scenarios with the real engine, which takes all cores that it finds.
-REAL_ENGINE = {"fleet"}
+REAL_ENGINE = {"fleet", "multi_node"}
 
 # The longest begins first, so that no core is idle at the end.
 LONGEST = {"lifecycle"}

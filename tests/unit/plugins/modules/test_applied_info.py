@@ -118,10 +118,32 @@ def test_a_live_replica(host):
             "port": port,
             "server": f"127.0.0.1:{port}",
             "health": "ok",
+            "guard": None,
             "live": True,
         }
     }
     assert answer["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            '{"state": "serving", "reason": "", "epoch": 3, "failures": []}',
+            {"state": "serving", "reason": "", "epoch": 3},
+        ),
+        ('{"state": "serving"}', None),
+        ("[]", None),
+        ("{", None),
+    ],
+)
+def test_what_the_guard_of_a_replica_noted_is_told(host, content, told):
+    add_replica(host, "tiny-0", 9)
+    folder = host / "var/cache/gpufleet/tiny-0"
+    folder.mkdir(parents=True)
+    (folder / "guard.json").write_text(content)
+    answer = read(host, systemd(**{"gpufleet-tiny-0.service": ("active", "running", 812)}))
+    assert answer["replicas"]["tiny-0"]["guard"] == told
 
 
 def test_an_active_unit_whose_engine_is_dead_is_not_live(host):

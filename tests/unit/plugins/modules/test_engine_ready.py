@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 from ansible_collections.gpufleet.serving.plugins.module_utils._openai import Completion, CompletionError
 from ansible_collections.gpufleet.serving.plugins.module_utils._systemd import UnitState
-from ansible_collections.gpufleet.serving.plugins.modules.engine_ready import NotReady, Patience, Wait
+from ansible_collections.gpufleet.serving.plugins.modules.engine_ready import NotReady, Patience, Wait, read_note
 
 TOKEN = Completion("a", 1, 0.1, 0.1)
 REFUSED = CompletionError("ConnectionRefusedError: refused")
@@ -25,10 +25,17 @@ def http(status):
 class Script:
     """A wait whose engine answers and whose unit looks as written; the last entry repeats. Time passes in sleeps."""
 
-    def __init__(self, answers, states=(RUNNING,), timeout_s=60.0):
+    def __init__(self, answers, states=(RUNNING,), timeout_s=60.0, note=("", "")):
         self.answers, self.states = list(answers), list(states)
         self.now, self.asked = 0.0, 0
-        self.wait = Wait(self.ask, self.look, Patience(timeout_s, 2.0, 2), clock=lambda: self.now, sleep=self.sleep)
+        self.wait = Wait(
+            self.ask,
+            self.look,
+            Patience(timeout_s, 2.0, 2, meeting_s=20.0),
+            note=lambda: note,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
 
     def sleep(self, seconds):
         self.now += seconds
@@ -57,6 +64,32 @@ class Script:
 def test_a_token_ends_the_wait(answers, seconds):
     script = Script(answers)
     assert script.wait.for_token() == (TOKEN, seconds)
+
+
+@pytest.mark.parametrize(
+    ("note", "text", "seconds"),
+    [
+        (("meeting", "a waits for b"), "its hosts have not met within 20 s: a waits for b", 20.0),
+        (("quarantined", "6 failures"), "it is held back: 6 failures", 0.0),
+        (("waiting", "3 failures"), "it is held back: 3 failures", 0.0),
+        (("starting", ""), "no token within 60 s", 60.0),
+    ],
+)
+def test_what_the_guard_notes_can_end_the_wait(note, text, seconds):
+    script = Script([REFUSED], note=note)
+    with pytest.raises(NotReady, match=text):
+        script.wait.for_token()
+    assert script.now == seconds
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"state": "meeting"}'])
+def test_a_note_that_cannot_be_read_is_none(tmp_path, content):
+    path = tmp_path / "guard.json"
+    assert read_note(path) == read_note(None) == ("", "")
+    path.write_text(content)
+    assert read_note(path) == ("", "")
+    path.write_text('{"state": "meeting", "reason": "alone"}')
+    assert read_note(path) == ("meeting", "alone")
 
 
 def test_a_restart_or_two_is_borne():

@@ -154,6 +154,20 @@ def test_what_came_through_the_front_door_is_shown_model_by_model():
     assert verified(made, answers, state).endswith("Replicas that answer: 1 of 2\n  silent: tiny-1")
 
 
+def test_what_silent_replicas_wait_for_and_the_members_of_groups_are_shown():
+    models = [fleets.model(tensor_parallel_size=2, replica_count=1)]
+    hosts = {"node1": fleets.cpu_host(1, 1), "node2": fleets.cpu_host(2, 1)}
+    made = fleets.planned(**fleets.demo(models=models, hosts=hosts))
+    state = copy.deepcopy(fleets.applied(made)["hosts"])
+    state["node1"]["replicas"]["tiny-0"]["guard"] = {"state": "serving", "reason": "epoch 3", "epoch": 3}
+    text = verified(made, [{}], state)
+    assert "group: tiny-0 on node1 serving (epoch 3), node2 unknown" in text
+    assert "silent" not in text
+    waits = {"state": "quarantined", "reason": "6 failures", "epoch": 3}
+    state["node1"]["replicas"]["tiny-0"] |= {"live": False, "guard": waits}
+    assert "silent: tiny-0: node1 quarantined (6 failures)" in verified(made, [{}], state)
+
+
 def test_what_engines_have_stands_beside_what_was_predicted():
     made = fleets.planned(**fleets.demo())
     told = {"kv_blocks": 8192, "block_size": 128}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -56,7 +57,7 @@ def render(template, replica, **options):
     """What the template module would write."""
     variables = (
         DEFAULTS
-        | {name: VARIABLES[name] for name in ("__serve_settings_path", "__serve_cache_path")}
+        | {name: VARIABLES[name] for name in ("__serve_settings_path", "__serve_guard_path", "__serve_cache_path")}
         | {"serve_engine_key": KEY, "__serve_unit": replica}
         | {"__serve_read_paths": [replica["engine_path"], *unit_paths([replica])]}
         | options
@@ -172,11 +173,42 @@ def test_what_keeps_an_engine_running_and_its_streams_whole():
         "KillMode": "mixed",
         "TimeoutStopSec": "360",
         "LimitMEMLOCK": "infinity",
-        "ExecStart": "/opt/gpufleet/engine/cpu-0.32.0/bin/vllm serve --config /etc/gpufleet/serve/tiny-0.yaml",
         "EnvironmentFile": "/etc/gpufleet/serve/tiny-0.env",
         "CacheDirectory": "gpufleet/tiny-0",
     }.items():
         assert told["Service"][key] == value
+
+
+def test_the_guard_is_the_main_process_and_runs_the_engine():
+    """Without the site's packages, of which it needs none and some take long."""
+    command = re.search(r"^ExecStart=(.*?)(?<!\\)$", service(unit()), re.MULTILINE | re.DOTALL)[1].replace("\\\n", "")
+    assert command.split() == [
+        *("/usr/bin/python3", "-I", "-S", "/usr/local/lib/gpufleet/guard.py", "/etc/gpufleet/serve/tiny-0.json"),
+        *("/opt/gpufleet/engine/cpu-0.32.0/bin/vllm", "serve", "--config", "/etc/gpufleet/serve/tiny-0.yaml"),
+    ]
+
+
+def guard(replica, **options):
+    return json.loads(render("etc/gpufleet/serve/replica.json.j2", replica, **options))
+
+
+def test_the_guard_is_told_what_it_watches():
+    assert guard(unit(), serve_stall_timeout=60) == {
+        "replica": "tiny-0",
+        "address": "10.0.0.11",
+        "port": 8000,
+        "record": "/var/cache/gpufleet/tiny-0/guard.json",
+        "stall_s": 60.0,
+        "quarantine_after": 6,
+        "quarantine_s": 1800.0,
+    }
+
+
+def test_the_hosts_of_a_replica_have_one_hash_of_what_they_run_alike():
+    head, other = (guard(unit(group=GROUP | {"node_rank": rank}))["group"] for rank in (0, 1))
+    assert head == other | {"node_rank": 0}
+    changed = guard(unit(group=GROUP, engine_args={"seed": 1}))["group"]
+    assert changed["settings"] != other["settings"]
 
 
 def test_environment_of_a_replica_on_the_cpu():
@@ -273,7 +305,7 @@ def test_systemd_finds_nothing_to_say_of_the_unit(tmp_path, kind):
         ("Restart=always", "Restat=always", "Unknown key"),
         ("TimeoutStopSec=180", "TimeoutStopSec=180 # seconds", "Failed to parse"),
         ("[Service]", "[Service]\nStartLimitIntervalSec=0", "Unknown key"),
-        ("bin/vllm serve", "bin/no serve", "is not executable"),
+        ("/usr/bin/python3", "/usr/bin/no-python3", "is not executable"),
     ],
 )
 def test_a_bad_unit_is_refused_before_it_takes_effect(tmp_path, good, bad, said):
