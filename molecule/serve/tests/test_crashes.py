@@ -21,11 +21,13 @@ def test_killed_replicas_come_back_and_their_leavings_go(host):
     for replica, pid in before.items():
         host.check_output("nsenter --target %s --mount touch /dev/shm/psm_%s /tmp/left_%s", pid, replica, replica)
     assert host.check_output("find /dev/shm -name 'psm_*'") == ""
-    # the main process of one, a worker of the other: there the main process ends by itself, with exit status 0
+    # the guard of one, a worker of the other: there the engine ends by itself, with exit status 0, and the guard says so
     host.check_output("kill -9 %s", before["tiny-0"])
-    host.check_output("kill -9 $(pgrep --parent %s | tail -1)", before["tiny-1"])
+    host.check_output("kill -9 $(pgrep --parent $(pgrep --parent %s) | tail -1)", before["tiny-1"])
     eventually(lambda: shown(host, "tiny-1", "SubState") == "auto-restart", 10, "tiny-1 has ended")
-    assert (shown(host, "tiny-1", "Result"), shown(host, "tiny-1", "ExecMainStatus")) == ("success", "0")
+    assert (shown(host, "tiny-1", "Result"), shown(host, "tiny-1", "ExecMainStatus")) == ("exit-code", "1")
+    journal = host.check_output("journalctl --unit gpufleet-tiny-1.service --output cat --grep 'gpufleet guard: failed'")
+    assert "the engine ended by itself with status 0" in journal
     eventually(lambda: all(answers(port) for port in REPLICAS.values()), 30, "both replicas answer again")
     after = pids(host)
     for replica in REPLICAS:
