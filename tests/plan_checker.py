@@ -240,7 +240,8 @@ def _ports(plan: Plan) -> Iterator[str]:
     for replica in plan["replicas"]:
         taken[replica["head"], replica["port"]] += 1
         if replica["group"]:
-            taken[replica["head"], replica["group"]["master_port"]] += 1
+            first = replica["group"]["master_port"]
+            taken.update((replica["head"], port) for port in range(first, first + 16))
         if not 1024 <= replica["port"] <= 65535:
             yield f"{replica['name']}: port {replica['port']}"
     for host, roles in plan["shares"].items():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._fleet import Fleet, Host
+from ._placement import GROUP_PORTS
 from ._settings import Settings
 from ._text import natural_key
 
@@ -137,7 +138,7 @@ def _replica_doors(units: Units, front: list[Host], fleet: Fleet) -> Iterator[Do
     group = unit.get("group")
     if group:
         port = group["master_port"]
-        yield Door(head, port, port, f"ranks of replica {unit['name']}", _others(group, head))
+        yield Door(head, port, port + GROUP_PORTS - 1, f"ranks of replica {unit['name']}", _others(group, head))
 
 
 def _metrics_door(host: Host, settings: Settings) -> Door:

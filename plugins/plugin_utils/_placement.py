@@ -19,6 +19,9 @@ from ._fabric import Fabric, Fabrics, Reach
 from ._fleet import Fleet
 
 LAST_PORT = 65535
+GROUP_PORTS = 16
+"""Ports of a replica over several hosts at its head: one where the hosts meet before each start, and above it those at
+which the engines of successive starts meet (the guard's EPOCH_PORTS)."""
 
 Hosts = tuple[str, ...]
 """The hosts of one replica in the order of its ranks, the head first."""
@@ -26,7 +29,8 @@ Hosts = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a replica listens on at its head: for requests, and for its other hosts where it has some."""
+    """What a replica listens on at its head: for requests, and for its other hosts where it has some, ``GROUP_PORTS``
+    from ``master`` on."""
 
     http: int
     master: int | None = None
@@ -162,7 +166,7 @@ class Space:
             memory = self._memory[host]
             if memory is not None:
                 self._memory[host] = memory - fit.memory.host_bytes
-        self._ports.setdefault(hosts[0], set()).update(port for port in (listens.http, listens.master) if port)
+        self._ports.setdefault(hosts[0], set()).update([listens.http, *_block(listens.master)])
         return Seat(taken, listens, fit, self.fabrics.common(hosts) if len(hosts) > 1 else None)
 
     def _first_free(self, host: str, fit: Fit) -> tuple[Device, ...]:
@@ -173,16 +177,27 @@ class Space:
         http = self._port(hosts[0], self._first_ports.http, wished.http if wished else None)
         if http is None or len(hosts) == 1:
             return None if http is None else Ports(http)
-        first = self._first_ports.master
-        master = self._port(hosts[0], first, wished.master if wished else None, besides=http) if first else None
+        master = self._master_port(hosts[0], wished.master if wished else None, http)
         return Ports(http, master) if master else None
 
-    def _port(self, host: str, first: int, wished: int | None, besides: int | None = None) -> int | None:
+    def _port(self, host: str, first: int, wished: int | None) -> int | None:
         """The wished port if it is free and in its block, else the lowest that is; None where none is."""
-        block, taken = range(first, LAST_PORT + 1), self._ports.get(host, set()) | {besides}
+        block, taken = range(first, LAST_PORT + 1), self._ports.get(host, set())
         if wished is not None and wished in block and wished not in taken:
             return wished
         return next((port for port in block if port not in taken), None)
+
+    def _master_port(self, host: str, wished: int | None, http: int) -> int | None:
+        """The same for the first of the ports at which a group meets."""
+        taken = self._ports.get(host, set()) | {http}
+        starts = range(self._first_ports.master or LAST_PORT, LAST_PORT + 2 - GROUP_PORTS, GROUP_PORTS)
+        candidates = [wished, *starts] if wished in starts else starts
+        return next((port for port in candidates if port and not taken & set(_block(port))), None)
+
+
+def _block(master: int | None) -> range:
+    """The ports of a group from its first on; none without a group."""
+    return range(master, master + GROUP_PORTS) if master else range(0)
 
 
 def keep(space: Space, fits: Iterable[Fit], device_ids: Mapping[str, Sequence[str]], ports: Ports) -> Seat | None:

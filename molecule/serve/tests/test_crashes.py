@@ -21,12 +21,14 @@ def test_killed_replicas_come_back_and_their_leavings_go(host):
     for replica, pid in before.items():
         host.check_output("nsenter --target %s --mount touch /dev/shm/psm_%s /tmp/left_%s", pid, replica, replica)
     assert host.check_output("find /dev/shm -name 'psm_*'") == ""
-    # the guard of one, a worker of the other: there the engine ends by itself, with exit status 0, and the guard says so
+    # the guard of one, a worker of the other: there the engine ends by itself, with exit status 0, as the guard says
     host.check_output("kill -9 %s", before["tiny-0"])
     host.check_output("kill -9 $(pgrep --parent $(pgrep --parent %s) | tail -1)", before["tiny-1"])
     eventually(lambda: shown(host, "tiny-1", "SubState") == "auto-restart", 10, "tiny-1 has ended")
     assert (shown(host, "tiny-1", "Result"), shown(host, "tiny-1", "ExecMainStatus")) == ("exit-code", "1")
-    journal = host.check_output("journalctl --unit gpufleet-tiny-1.service --output cat --grep 'gpufleet guard: failed'")
+    journal = host.check_output(
+        "journalctl --unit gpufleet-tiny-1.service --output cat --grep 'gpufleet guard: failed'"
+    )
     assert "the engine ended by itself with status 0" in journal
     eventually(lambda: all(answers(port) for port in REPLICAS.values()), 30, "both replicas answer again")
     after = pids(host)
