@@ -73,8 +73,9 @@ def handed_over(options: Mapping[str, Any], further: Any = None) -> dict[str, An
 def label_changes(options: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The labels to set and remove, node by node, so that each model finds the nodes that have its weights.
 
-    nodes: the items of a list of Nodes. A node that ``vllm_stack_nodes`` does not name is left alone. Returns
-    ``{"node", "labels"}``, the labels as arguments of ``kubectl label``.
+    nodes: the items of a list of Nodes. A node that ``vllm_stack_nodes`` does not name is left alone, but where there
+    are no models at all every node loses its labels. Returns ``{"node", "labels"}``, the labels as arguments of
+    ``kubectl label``.
     """
     versions = {model["name"]: model["version"] for model in options["vllm_stack_models"]}
     wanted = {
@@ -84,10 +85,11 @@ def label_changes(options: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]
     found = []
     for node in nodes:
         name, labels = node["metadata"]["name"], node["metadata"].get("labels") or {}
-        if name in wanted:
+        if name in wanted or not versions:
+            goal = wanted.get(name, {})
             ours = {key: value for key, value in labels.items() if key.startswith(node_label(""))}
-            add = [f"{key}={value}" for key, value in wanted[name].items() if ours.get(key) != value]
-            remove = [f"{key}-" for key in ours if key not in wanted[name]]
+            add = [f"{key}={value}" for key, value in goal.items() if ours.get(key) != value]
+            remove = [f"{key}-" for key in ours if key not in goal]
             if add or remove:
                 found.append({"node": name, "labels": sorted(add) + sorted(remove)})
     return found

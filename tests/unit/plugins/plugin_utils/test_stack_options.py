@@ -108,6 +108,12 @@ def test_nodes_are_told_their_models_and_told_no_more():
     assert stack.label_changes(options(), again) == []
 
 
+def test_without_models_no_node_keeps_a_label():
+    labelled = node("stranger", **{"gpufleet.serving/model-llama": "1"})
+    none = {"vllm_stack_models": [], "vllm_stack_nodes": []}
+    assert stack.label_changes(none, [labelled]) == [{"node": "stranger", "labels": ["gpufleet.serving/model-llama-"]}]
+
+
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
