@@ -48,7 +48,7 @@ def document(draft: Draft) -> dict[str, Any]:
     domains = {host.name: host.failure_domain for host in draft.fleet.hosts.values()}
     tiers = [tier for model in draft.models if (tier := _tier(draft, model))]
     held = frozenset(held.replica for held in change.held)
-    subnets = {name: seat.fabric.subnet for name, _model, seat in draft.all_seats() if seat.fabric}
+    subnets = {name: seat.fabric.subnet for name, _of, seat in draft.all_seats() if seat.fabric}
     return {
         "basis": dict(sorted(draft.basis.items())),
         "diff": _difference(change, cluster),
