@@ -131,7 +131,7 @@ def perimeter(replicas: Iterable[Units], gateways: Collection[str], fleet: Fleet
 
 def _replica_doors(units: Units, front: list[Host], fleet: Fleet) -> Iterator[Door]:
     """What a replica listens on at its head: for clients, and where it has several hosts, for those to meet."""
-    head, unit = next(iter(units.items()))
+    (head, unit), *_rest = units.items()
     host = fleet.hosts[head]
     from_gateways = tuple(source for gateway in front if gateway is not host for source in _speaks_from(gateway, host))
     yield Door(head, unit["port"], unit["port"], f"replica {unit['name']}", from_gateways)
