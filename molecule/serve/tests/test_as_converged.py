@@ -79,6 +79,7 @@ def test_the_engines_read_the_settings_that_were_asked_for(host):
         "max-num-seqs": 8,
         "no-enable-prefix-caching": True,
         "allowed-origins": ["https://a.example", "https://b.example"],
+        "disable-access-log-for-endpoints": "/health,/metrics",
     }
 
 

@@ -40,6 +40,7 @@ def settings(folder, rank=None, **changes):
         "address": "127.0.0.1",
         "port": 1,
         "record": str(folder / f"guard-{rank}.json"),
+        "settings": "of all",
         "stall_s": 45.0,
         "quarantine_after": 6,
         "quarantine_s": 1800.0,
@@ -130,19 +131,27 @@ def test_failures_are_followed_by_longer_and_longer_pauses(tmp_path, failures, s
 
 
 def test_a_long_sound_run_makes_earlier_failures_forgotten(tmp_path):
-    kept = guard.Record(tmp_path / "guard.json", failures=[900.0, 950.0])
+    kept = guard.Record(tmp_path / "guard.json", "present", failures=[900.0, 950.0])
     kept.failed("killed", 1000.0, served_s=30.0)
     assert kept.failures == [900.0, 950.0, 1000.0]
     kept.failed("killed", 2000.0, served_s=900.0)
-    assert guard.Record.read(kept.path).failures == [2000.0]
-    assert guard.Record.read(kept.path).last_failure == "killed"
+    assert guard.Record.read(kept.path, "present").failures == [2000.0]
+    assert guard.Record.read(kept.path, "present").last_failure == "killed"
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"epoch": "x", "failures": []}', '{"epoch": 1, "failures": 3}'])
 def test_a_record_that_cannot_be_read_is_begun_anew(tmp_path, content):
     path = tmp_path / "guard.json"
     path.write_text(content)
-    assert guard.Record.read(path).failures == []
+    assert guard.Record.read(path, "present").failures == []
+
+
+def test_failures_of_other_settings_do_not_count_and_their_epoch_does(tmp_path):
+    kept = guard.Record(tmp_path / "guard.json", "before", epoch=7)
+    kept.failed("out of memory", 1000.0, served_s=0.0)
+    repaired = guard.Record.read(kept.path, "after")
+    assert (repaired.failures, repaired.epoch) == ([], 7)
+    assert guard.Record.read(kept.path, "before").failures == [1000.0]
 
 
 def test_successive_epochs_meet_at_different_ports():
@@ -164,7 +173,7 @@ class Host:
 
     def __init__(self, folder, rank, port, **changes):
         told = guard.read_settings(settings(folder, rank, master_port=port, **changes))
-        self.record = guard.Record.read(told.record)
+        self.record = guard.Record.read(told.record, told.settings)
         self.meeting = guard.Meeting(told, told.group, self.record)
         self.running = guard.Running()
         self.thread = threading.Thread(target=self.meeting.hold, args=[self.running], daemon=True)
@@ -196,7 +205,9 @@ def hosts(tmp_path, quick):
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_hosts_meet_in_any_order_and_agree_on_the_next_epoch(tmp_path, hosts, order):
-    (tmp_path / "guard-1.json").write_text(json.dumps({"epoch": 41, "failures": [], "last_failure": ""}))
+    (tmp_path / "guard-1.json").write_text(
+        json.dumps({"epoch": 41, "failures": [], "last_failure": "", "settings": "of all"})
+    )
     first = hosts(order[0])
     assert eventually(lambda: "waits" in first.record.reason or "not yet" in first.record.reason)
     second = hosts(order[1])
@@ -394,7 +405,7 @@ def test_a_hung_engine_leaves_its_stacks_and_ends(tmp_path, programs):
 
 def test_a_replica_in_quarantine_says_why_and_keeps_its_port_closed(tmp_path, programs):
     path = settings(tmp_path)
-    before = {"epoch": 0, "failures": [time.time() - 60] * 6, "last_failure": "out of memory"}
+    before = {"epoch": 0, "failures": [time.time() - 60] * 6, "last_failure": "out of memory", "settings": "of all"}
     (tmp_path / "guard-None.json").write_text(json.dumps(before))
     process = programs(path, "touch", tmp_path / "started")
     assert eventually(lambda: record(tmp_path).get("state") == "quarantined")

@@ -195,7 +195,9 @@ def guard(replica, **options):
 
 
 def test_the_guard_is_told_what_it_watches():
-    assert guard(unit(), serve_stall_timeout=60) == {
+    told = guard(unit(), serve_stall_timeout=60)
+    assert told.pop("settings") != guard(unit(engine_env={"ANY": "thing"}))["settings"]
+    assert told == {
         "replica": "tiny-0",
         "address": "10.0.0.11",
         "port": 8000,

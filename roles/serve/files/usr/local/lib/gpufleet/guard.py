@@ -101,12 +101,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the role wrote. Seconds: ``stall_s`` without a step is a hang, ``quarantine_s`` is a quarantine's length."""
+    """What the role wrote.
+
+    ``settings`` is a hash of all that the engine runs with. Seconds: ``stall_s`` without a step is a hang,
+    ``quarantine_s`` is a quarantine's length.
+    """
 
     replica: str
     address: str
     port: int
     record: Path
+    settings: str
     stall_s: float
     quarantine_after: int
     quarantine_s: float
@@ -122,9 +127,13 @@ def read_settings(path: Path) -> Settings:
 
 @dataclass
 class Record:
-    """What is kept over restarts and told to whoever looks: the last epoch, the failures, and what happens now."""
+    """What is kept over restarts and told to whoever looks: the last epoch, the failures, and what happens now.
+
+    Failures count against the settings that they happened with: what was changed since is taken for a repair.
+    """
 
     path: Path
+    settings: str = ""
     epoch: int = 0
     failures: list[float] = field(default_factory=list)
     last_failure: str = ""
@@ -132,13 +141,14 @@ class Record:
     reason: str = ""
 
     @classmethod
-    def read(cls, path: Path) -> Record:
+    def read(cls, path: Path, settings: str) -> Record:
         """The record as it was left; a new one where it cannot be read."""
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
-            return cls(path, int(told["epoch"]), [float(at) for at in told["failures"]], str(told["last_failure"]))
+            failures = [float(at) for at in told["failures"]] if told["settings"] == settings else []
+            return cls(path, settings, int(told["epoch"]), failures, str(told["last_failure"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return cls(path)
+            return cls(path, settings)
 
     def say(self, state: str, reason: str = "") -> None:
         """Note what happens now; a line in the journal where it is something new."""
@@ -149,7 +159,7 @@ class Record:
 
     def write(self) -> None:
         """Write it down, as a whole; a full disk must not end an engine."""
-        words = ("epoch", "failures", "last_failure", "reason", "state")
+        words = ("epoch", "failures", "last_failure", "reason", "settings", "state")
         told = {word: getattr(self, word) for word in words}
         with contextlib.suppress(OSError):
             fresh = self.path.with_suffix(".new")
@@ -521,7 +531,7 @@ class Guard:
         self.settings = settings
         self.command = list(command)
         self.running = running
-        self.record = Record.read(settings.record)
+        self.record = Record.read(settings.record, settings.settings)
         self.meeting = Meeting(settings, settings.group, self.record) if settings.group else None
         self.serving_since: float | None = None
 
