@@ -72,6 +72,7 @@ lock: venv ## resolve the lanes' Python packages anew
 	    -o requirements/core-$${lock%:*}.txt requirements/core-$${lock%:*}.in || exit; \
 	done
 
-clean: ## forget every cache: environments, the test hosts' image, fetched wheels
+clean: ## forget every cache: environments, the test hosts' image and network, fetched wheels
 	@-podman rmi $$(podman images -q localhost/gpufleet-test-host) 2>/dev/null
+	@-podman network rm gpufleet 2>/dev/null
 	@rm -rf .venv .venvs .cache .ansible ~/.cache/gpufleet
