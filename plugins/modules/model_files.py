@@ -126,6 +126,12 @@ incomplete:
       type: list
       elements: str
       sample: ["config.json: missing"]
+    missing:
+      description:
+        - Paths, inside the model, of files that are neither in place nor staged. Empty while O(contents) lacks the model.
+      type: list
+      elements: str
+      sample: [config.json]
 transfers:
   description: Files to copy from the controller into the staging directories.
   returned: success
@@ -268,6 +274,7 @@ def report(states: list[ModelState], transit: str, margin_bytes: int) -> dict:
                 "source_kind": state.model.source_kind,
                 "content_id": state.model.content_id,
                 "damaged": [f"{damage.path}: {damage.reason}" for damage in state.damages],
+                "missing": [file.path for file in state.missing],
             }
             for state in states
             if not state.complete

@@ -157,7 +157,7 @@ def _trusts(units: Units) -> Iterator[Trust]:
 
 def _others(group: Mapping[str, Any], host: str) -> tuple[Source, ...]:
     members = zip(group["hosts"], group["addresses"], strict=True)
-    return tuple(Source(name, address) for name, address in members if name != host and _is_address(address))
+    return tuple(Source(name, address) for name, address in members if name != host and is_address(address))
 
 
 def _speaks_from(gateway: Host, to: Host) -> Iterator[Source]:
@@ -166,15 +166,15 @@ def _speaks_from(gateway: Host, to: Host) -> Iterator[Source]:
     near = {
         network.address
         for network in gateway.networks or ()
-        if _is_address(to.address) and ipaddress.ip_address(to.address) in ipaddress.ip_network(network.subnet)
+        if is_address(to.address) and ipaddress.ip_address(to.address) in ipaddress.ip_network(network.subnet)
     }
     for address in sorted({gateway.address, gateway.default_address, *near} - {None}, key=str):
-        if _is_address(address):
+        if is_address(address):
             yield Source(gateway.name, str(address))
 
 
-def _is_address(text: str | None) -> bool:
-    """A host that nobody has asked yet may be known by its name alone."""
+def is_address(text: str | None) -> bool:
+    """Whether this is an IP address. A host that nobody has asked yet may be known by its name alone."""
     try:
         ipaddress.ip_address(text or "")
     except ValueError:

@@ -18,7 +18,7 @@ from typing import Any
 from ._applied import ROLES, Applied
 from ._cluster import Cluster
 from ._fleet import UNREACHABLE, Fleet
-from ._perimeter import Perimeter
+from ._perimeter import Perimeter, is_address
 from ._settings import Settings
 from ._shapes import Weights
 from ._steps import Placed
@@ -123,6 +123,7 @@ def _options(
     pods, kept = bill.cluster.stored_on(host) if bill.cluster else ([], [])
     if units or pods or "model_store" in before:
         options["model_store"] = _model_store(bill, units, pods, kept)
+        options["model_store"] |= _reached_at(bill.fleet.hosts[host].address) if units or pods else {}
         # pods read as root, and a host of the cluster need not have the engine's user
         options["model_store"] |= {"model_store_user": "root"} if pods or kept else {}
     walls = bill.perimeter if bill.fleet.hosts[host].perimeter else Perimeter()
@@ -170,6 +171,11 @@ def _model_store(
         "model_store_models": [entries[name] for name in sorted(entries)],
         "model_store_keep_paths": sorted(kept - paths),
     }
+
+
+def _reached_at(address: str) -> dict[str, str]:
+    """Where other hosts ask for weights; nowhere on a host that is known by its name alone."""
+    return {"model_store_address": address} if is_address(address) else {}
 
 
 def _stored(model: Model, weights: Weights, settings: Settings) -> dict[str, Any]:

@@ -46,7 +46,11 @@ def test_from_nothing_to_a_model_in_its_place(interpreter, model):
     look = succeeds(interpreter, model_files, state="verified", **model)
     assert look["changed"] is False
     (incomplete,) = look["incomplete"]
-    assert incomplete == {**wanted, "damaged": []}
+    assert incomplete == {
+        **wanted,
+        "damaged": [],
+        "missing": ["config.json", "model.safetensors", "tokenizer.json"],
+    }
     assert [transfer["dest"] for transfer in look["transfers"]] == [
         f"{wanted['path']}.partial/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json")
     ]

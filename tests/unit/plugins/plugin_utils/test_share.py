@@ -124,6 +124,12 @@ def test_a_host_gets_its_own_share_and_only_hosts_of_the_fleet_do():
         share(plan, "nobody")
 
 
+def test_weights_are_asked_for_at_the_address_of_the_engines():
+    plan = examples.example("demo")
+    store = share(plan, "demo-node1")["model_store"]
+    assert store["model_store_address"] == plan["hosts"]["demo-node1"]["address"]
+
+
 def test_one_hosts_change_does_not_touch_anothers_share():
     inputs = {
         "models": [fleets.model(replica_count=2)],
