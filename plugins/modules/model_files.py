@@ -128,7 +128,8 @@ incomplete:
       sample: ["config.json: missing"]
     missing:
       description:
-        - Paths, inside the model, of files that are neither in place nor staged. Empty while O(contents) lacks the model.
+        - Paths, inside the model, of files that are neither in place nor staged. Empty while O(contents) lacks the
+          model.
       type: list
       elements: str
       sample: [config.json]
