@@ -203,7 +203,8 @@ def _ranks(plan: Plan) -> Iterator[str]:
         elif hosts != [host for host in order for _rank in range(len(hosts) // nnodes)]:
             yield f"{replica['name']} does not have its ranks evenly on {order}: {hosts}"
         yield from _group(units, replica, order)
-        if replica["executor"] != ("uni" if len(wanted) == 1 else "mp"):
+        over_ray = bool(replica["group"] and replica["group"]["ray_port"])
+        if replica["executor"] != ("uni" if len(wanted) == 1 else "ray" if over_ray else "mp"):
             yield f"{replica['name']}: executor {replica['executor']} for {len(wanted)} ranks"
 
 
@@ -230,8 +231,8 @@ def _group(
             yield f"{name}: an interface is missing in {members}"
     for rank, host in enumerate(hosts):
         told = units.get((name, host), {}).get("group", {})
-        seen = (told.get("node_rank"), told.get("hosts"), told.get("addresses"), told.get("master_port"))
-        if seen != (rank, hosts, addresses, group["master_port"]):
+        seen = tuple(told.get(word) for word in ("node_rank", "hosts", "addresses", "master_port", "ray_port"))
+        if seen != (rank, hosts, addresses, group["master_port"], group["ray_port"]):
             yield f"{name}: the unit on {host} knows of {seen}"
 
 
@@ -242,6 +243,9 @@ def _ports(plan: Plan) -> Iterator[str]:
         if replica["group"]:
             first = replica["group"]["master_port"]
             taken.update((replica["head"], port) for port in range(first, first + 16))
+            ray = replica["group"]["ray_port"] or 0
+            members = [member["host"] for member in replica["group"]["members"]]
+            taken.update((host, port) for host in members for port in range(ray, ray + 64) if ray)
         if not 1024 <= replica["port"] <= 65535:
             yield f"{replica['name']}: port {replica['port']}"
     for host, roles in plan["shares"].items():

@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from ._capacity import FEW_REQUESTS, ROUNDING, Fit
 from ._cluster import check_other_side, weights_wanted
+from ._devices import CPU
 from ._draft import Draft
+from ._executor import RAY
 from ._flag_check import check_cpu_pipeline, check_files, check_known, check_needed, warn_of_unreckoned
 from ._fleet import LOST, REFUSED, UNREACHABLE, Host
 from ._text import counted, did_you_mean, gib, listing
@@ -31,6 +33,7 @@ def check(draft: Draft) -> None:
         _disks,
         _flags,
         _crossings,
+        _executors,
         _workloads,
     )
     for one in checks:
@@ -228,6 +231,36 @@ def _crossings(draft: Draft) -> None:
                 f"set tensor_parallel_size to {layout.local} at most and let pipeline_parallel_size span the hosts, "
                 "where the model allows it",
                 "or use hosts with more devices",
+            )
+
+
+def _executors(draft: Draft) -> None:
+    """Ray is for replicas over several hosts with GPUs, in tiers 1 to 4."""
+    for model in draft.models:
+        choice = draft.choices.get(model.name)
+        if model.distributed_executor_backend != RAY or choice is None:
+            continue
+        subject = f"{model.name}: distributed_executor_backend"
+        if draft.kubernetes:
+            draft.findings.refuse(
+                "ray_on_kubernetes",
+                subject,
+                "is ray, and the pods of a replica find one another without it",
+                "say auto or mp",
+            )
+        elif choice.best.layout.nnodes == 1:
+            draft.findings.warn(
+                "ray_not_needed",
+                subject,
+                "is ray, and a replica takes the devices of one host alone: it runs without",
+                "say auto or mp",
+            )
+        elif choice.best.kind.accelerator == CPU:
+            draft.findings.warn(
+                "ray_on_cpu",
+                subject,
+                "is ray, and the engine refuses that on CPUs unless a platform plugin of yours teaches it",
+                "say auto or mp",
             )
 
 

@@ -19,6 +19,7 @@ from ..module_utils._measured_fact import unit_id
 from ._capacity import Fit
 from ._cluster import Cluster, cluster_of
 from ._draft import Draft, replica_name
+from ._executor import UNI, executor
 from ._findings import Finding
 from ._fleet import UNREACHABLE, Host
 from ._interval import Interval
@@ -28,7 +29,7 @@ from ._perimeter import Perimeter, perimeter
 from ._share import Bill, build, digest
 from ._steps import Placed, Transition, compare, steps, transition, waves
 from ._text import natural_key, rounded_gib
-from ._units import executor, units
+from ._units import units
 from ._weights import layout_of
 from ._wishes import Model
 
@@ -102,7 +103,9 @@ def _target(draft: Draft) -> dict[str, Placed]:
     target = {name: Placed(replica.units) for name, replica in draft.left_alone.items()}
     for name, model, seat in draft.all_seats():
         choice, weights = draft.choices[model.name], draft.weights[model.name]
-        target[name] = Placed(units(name, choice, weights, seat, draft.fleet, draft.settings))
+        target[name] = Placed(
+            units(name, choice, weights, seat, draft.fleet, draft.settings, draft.ray_ports.get(name))
+        )
     return target
 
 
@@ -221,7 +224,7 @@ def _model(draft: Draft, model: Model) -> dict[str, Any]:
         "decode_context_parallel_size": model.decode_context_parallel_size,
         "default": model is draft.default_model,
         "device_key": fits[0].kind.key if fits else None,
-        "distributed_executor_backend": executor(layout) if layout else None,
+        "distributed_executor_backend": executor(model, layout) if layout else None,
         "fits_requests": min((fit.requests for fit in fits), default=None),
         "max_replicas": pods.maximum if pods else None,
         "max_model_len": choice.max_model_len if choice else model.max_model_len,
@@ -303,7 +306,7 @@ def _replica(draft: Draft, name: str, placed: Placed, held: bool, subnet: str | 
     devices = [(host, device) for host, unit in placed.units.items() for device in unit["devices"]]
     return {
         "address": placed.unit["address"],
-        "executor": executor(layout),
+        "executor": placed.unit["config"].get("distributed_executor_backend", UNI),
         "group": _group(placed, subnet) if layout.nnodes > 1 else None,
         "head": placed.host,
         "held": held,
@@ -335,6 +338,7 @@ def _group(placed: Placed, subnet: str | None) -> dict[str, Any]:
     groups = {host: unit["group"] for host, unit in placed.units.items()}
     return {
         "master_port": placed.unit["group"]["master_port"],
+        "ray_port": placed.unit["group"].get("ray_port"),
         "members": [
             {
                 "address": group["addresses"][group["node_rank"]],

@@ -27,7 +27,8 @@ class Draft:
     left_alone: replicas on hosts that do not answer, which count and are not touched. seats: model -> replica's index
     -> its seat; on Kubernetes the seats only prove that the fewest pods find room. pods: model -> how many of its pods
     there may be on Kubernetes, and where. basis: model -> the measured figures that its number of replicas rests on.
-    stacks: host -> its driver stack, where it has GPUs and was asked.
+    stacks: host -> its driver stack, where it has GPUs and was asked. ray_ports: replica -> the first of its ports for
+    Ray, of those that run over it.
     """
 
     settings: Settings
@@ -42,6 +43,7 @@ class Draft:
     pods: dict[str, Pods] = field(default_factory=dict)
     basis: dict[str, dict[str, Any]] = field(default_factory=dict)
     stacks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ray_ports: dict[str, int] = field(default_factory=dict)
 
     @property
     def kubernetes(self) -> bool:

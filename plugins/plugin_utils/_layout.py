@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass
 from ..module_utils._model import ModelShape
 from ._capacity import Fit, fit, replicas_wanted
 from ._devices import CPU, Kind
+from ._executor import RAY, executor
 from ._findings import Findings
 from ._fleet import Fleet
 from ._memory import as_served
@@ -230,7 +231,7 @@ def _reason(model: Model, best: Fit, applied: AppliedLayouts, others: tuple[Runn
     devices = "one device" if world == 1 else f"{world} devices"
     holds = f"{counted(best.requests, 'request')} at once"
     if best.layout.nnodes > 1:
-        holds += "; " + _why_executor(best.layout)
+        holds += "; " + _why_executor(model, best.layout)
     if model.tensor_parallel_size and model.pipeline_parallel_size:
         return f"{best.layout} as asked for; a replica holds {holds}"
     if (best.layout, best.kind.key) in applied:
@@ -239,7 +240,9 @@ def _reason(model: Model, best: Fit, applied: AppliedLayouts, others: tuple[Runn
     return f"{devices} of {best.kind.key} a replica{nothing_else}, {_goal(model)}; a replica holds {holds}"
 
 
-def _why_executor(layout: Layout) -> str:
+def _why_executor(model: Model, layout: Layout) -> str:
+    if executor(model, layout) == RAY:
+        return "executor ray as asked for: each replica has a Ray cluster of its own"
     return f"executor mp: the engine spans {layout.nnodes} hosts by itself, and needs no Ray"
 
 

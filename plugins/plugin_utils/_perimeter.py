@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._executor import ray_block
 from ._fleet import Fleet, Host
 from ._placement import GROUP_PORTS
 from ._settings import Settings
@@ -130,7 +131,8 @@ def perimeter(replicas: Iterable[Units], gateways: Collection[str], fleet: Fleet
 
 
 def _replica_doors(units: Units, front: list[Host], fleet: Fleet) -> Iterator[Door]:
-    """What a replica listens on at its head: for clients, and where it has several hosts, for those to meet."""
+    """What a replica listens on: at its head for clients, and where it has several hosts, for those to meet; over Ray
+    on each of them."""
     (head, unit), *_rest = units.items()
     host = fleet.hosts[head]
     from_gateways = tuple(source for gateway in front if gateway is not host for source in _speaks_from(gateway, host))
@@ -139,6 +141,9 @@ def _replica_doors(units: Units, front: list[Host], fleet: Fleet) -> Iterator[Do
     if group:
         port = group["master_port"]
         yield Door(head, port, port + GROUP_PORTS - 1, f"ranks of replica {unit['name']}", _others(group, head))
+    if group and (block := ray_block(group.get("ray_port"))):
+        for member in units:
+            yield Door(member, block[0], block[-1], f"Ray of replica {unit['name']}", _others(group, member))
 
 
 def _metrics_door(host: Host, settings: Settings) -> Door:

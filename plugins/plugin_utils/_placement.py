@@ -35,6 +35,11 @@ class Ports:
     http: int
     master: int | None = None
 
+    @property
+    def at_head(self) -> set[int]:
+        """All of them."""
+        return {self.http, *_block(self.master)}
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -166,7 +171,7 @@ class Space:
             memory = self._memory[host]
             if memory is not None:
                 self._memory[host] = memory - fit.memory.host_bytes
-        self._ports.setdefault(hosts[0], set()).update([listens.http, *_block(listens.master)])
+        self._ports.setdefault(hosts[0], set()).update(listens.at_head)
         return Seat(taken, listens, fit, self.fabrics.common(hosts) if len(hosts) > 1 else None)
 
     def _first_free(self, host: str, fit: Fit) -> tuple[Device, ...]:

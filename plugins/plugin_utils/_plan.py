@@ -20,6 +20,7 @@ from ._draft import Draft
 from ._findings import Findings
 from ._fleet import read_fleet
 from ._host_stacks import solve_stacks
+from ._ray_ports import ray_ports
 from ._reading import plain
 from ._seating import seat_all
 from ._settings import read_settings
@@ -41,6 +42,7 @@ def plan(models: Any, hosts: Any, shapes: Any, previous: Any = None, settings: A
         seat_pods(draft)
     else:
         seat_all(draft)
+        draft.ray_ports = ray_ports(draft)
     check(draft)
     return document(draft)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ._engine_files import named_files
+from ._executor import RAY
 from ._owned import is_secret
 from ._settings import is_private
 from ._weights import layout_of
@@ -129,6 +130,13 @@ def _group(unit: Unit) -> Iterator[str]:
     nnodes, group = layout_of(unit["config"]).nnodes, unit.get("group")
     if (group is None) != (nnodes == 1):
         yield f"{unit['name']}: nnodes is {nnodes}, and group is {'missing' if group is None else 'given'}."
+    over_ray = unit["config"].get("distributed_executor_backend") == RAY
+    if over_ray != bool(group and group.get("ray_port")):
+        yield (
+            f"{unit['name']}: it runs {'over' if over_ray else 'without'} Ray, and group.ray_port is "
+            f"{'missing' if over_ray else 'given'}: replicas over several hosts with distributed_executor_backend: ray "
+            "have ports of their own for it, and no others do."
+        )
     if not group:
         return
     if not len(group["hosts"]) == len(group["addresses"]) == nnodes or not 0 <= group["node_rank"] < nnodes:

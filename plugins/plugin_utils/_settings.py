@@ -28,6 +28,7 @@ SETTING_WORDS = {
     "model_store_root": "model_store_root",
     "engine_port": "fleet_engine_port",
     "master_port": "fleet_master_port",
+    "ray_port": "fleet_ray_port",
     "gateway_port": "fleet_gateway_port",
     "gateway_metrics_port": "fleet_gateway_metrics_port",
     "scrapers": "fleet_scrapers",
@@ -49,7 +50,8 @@ SETTING_WORDS = {
 class Settings:
     """What holds for the whole fleet. ``tier`` is an upper bound; None is ``auto``.
 
-    engine_port, master_port: the first of the blocks that engines listen on, and that groups of hosts meet at.
+    engine_port, master_port, ray_port: the first of the blocks that engines listen on, that groups of hosts meet at,
+    and that Ray clusters have for themselves; all below where Linux takes ports for programs that name none.
     scrapers: the networks that may read the front door's metrics.
     """
 
@@ -60,6 +62,7 @@ class Settings:
     model_store_root: str = "/var/lib/gpufleet/models"
     engine_port: int = 8000
     master_port: int = 29501
+    ray_port: int = 20000
     gateway_port: int = 443
     gateway_metrics_port: int = 9145
     scrapers: tuple[str, ...] = ()
@@ -92,6 +95,7 @@ def read_settings(value: Any, findings: Findings) -> Settings:
         model_store_root=_absolute(reader, "model_store_root", defaults.model_store_root),
         engine_port=reader.integer("engine_port", least=1024, most=65535) or defaults.engine_port,
         master_port=reader.integer("master_port", least=1024, most=65535) or defaults.master_port,
+        ray_port=reader.integer("ray_port", least=1024, most=65535) or defaults.ray_port,
         gateway_port=reader.integer("gateway_port", most=65535) or (80 if tls == "off" else 443),
         gateway_metrics_port=reader.integer("gateway_metrics_port", most=65535) or defaults.gateway_metrics_port,
         scrapers=_networks(reader, "scrapers"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ._applied import Applied, AppliedReplica
+from ._executor import ray_block
 from ._text import listing, natural_key
 
 RESTART_REMEDY = "say fleet_allow_restart=true: it is then drained, and restarted one failure domain after another"
@@ -46,11 +47,13 @@ class Placed:
 
     @property
     def needs(self) -> list[tuple[str, str]]:
-        """What no other unit of a host may have: its devices, and at the head its ports."""
-        ports = [self.unit["port"], self.unit.get("group", {}).get("master_port")]
+        """What no other unit of a host may have: its devices, at the head its ports, and everywhere those for Ray."""
+        group = self.unit.get("group", {})
+        ports = [self.unit["port"], group.get("master_port")]
         return [
             *((host, f"device {device}") for host, unit in self.units.items() for device in unit["devices"]),
             *((self.host, f"port {port}") for port in ports if port is not None),
+            *((host, f"port {port}") for host in self.units for port in ray_block(group.get("ray_port"))),
         ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._devices import CPU, CUDA
+from ._executor import executor
 from ._fleet import Fleet
 from ._layout import Choice
 from ._placement import Seat
@@ -26,11 +27,18 @@ CPU_SHARED_ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
 def units(
-    name: str, choice: Choice, weights: Weights, seat: Seat, fleet: Fleet, settings: Settings
+    name: str,
+    choice: Choice,
+    weights: Weights,
+    seat: Seat,
+    fleet: Fleet,
+    settings: Settings,
+    ray_port: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Host -> the unit's options there, the head's first. A setting that is left to the engine is left out.
 
-    Address and port are the head's on every host: what clients of the replica reach.
+    Address and port are the head's on every host: what clients of the replica reach. ray_port: the first of its ports
+    for Ray, where it runs over that.
     """
     model, layout = choice.model, seat.fit.layout
     accelerator = seat.fit.kind.accelerator
@@ -52,14 +60,14 @@ def units(
                 **shared,
                 "devices": [device.id for device in seat.devices[host]],
                 "engine_env": environment(model, accelerator, shared=len(fleet.hosts[host].devices) > 1),
-                "group": _group(seat, node_rank, fleet) if seat.fabric else None,
+                "group": _group(seat, node_rank, fleet, ray_port) if seat.fabric else None,
             }
         )
         for node_rank, host in enumerate(seat.hosts)
     }
 
 
-def _group(seat: Seat, node_rank: int, fleet: Fleet) -> dict[str, Any]:
+def _group(seat: Seat, node_rank: int, fleet: Fleet, ray_port: int | None) -> dict[str, Any]:
     """What one host's ranks must know of the others: where all meet, and over which interfaces they speak."""
     if seat.fabric is None:
         raise ValueError(f"{seat.head} has no group")
@@ -70,6 +78,7 @@ def _group(seat: Seat, node_rank: int, fleet: Fleet) -> dict[str, Any]:
         "hosts": list(seat.hosts),
         "addresses": [seat.fabric.places[member].address for member in seat.hosts],
         "master_port": seat.ports.master,
+        "ray_port": ray_port,
         "gloo_interface": interface,
         "nccl_interfaces": [interface] if interface else [],
         "rdma_devices": list(fleet.hosts[host].rdma_devices),
@@ -86,7 +95,7 @@ def config(model: Model, layout: Layout, accelerator: str, max_model_len: int) -
         "data_parallel_size": layout.data_parallel_size if layout.data_parallel_size > 1 else None,
         "decode_context_parallel_size": context if (context := model.decode_context_parallel_size) > 1 else None,
         "nnodes": layout.nnodes if layout.nnodes > 1 else None,
-        "distributed_executor_backend": executor(layout) if layout.world > 1 else None,
+        "distributed_executor_backend": executor(model, layout) if layout.world > 1 else None,
         "gpu_memory_utilization": model.gpu_memory_utilization,
         "max_num_seqs": model.max_num_seqs,
         "max_num_batched_tokens": model.max_num_batched_tokens,
@@ -95,11 +104,6 @@ def config(model: Model, layout: Layout, accelerator: str, max_model_len: int) -
         "dtype": model.dtype if model.dtype != "auto" else None,
         "compilation_config": _compilation(model, layout, accelerator),
     }
-
-
-def executor(layout: Layout) -> str:
-    """The engine's executor: ``uni`` for one rank, ``mp`` for several, of one host or of several."""
-    return "uni" if layout.world == 1 else "mp"
 
 
 def _compilation(model: Model, layout: Layout, accelerator: str) -> str | None:

@@ -172,7 +172,7 @@ def _read_model(value: Any, path: str, settings: Settings, findings: Findings) -
         pipeline_parallel_size=reader.integer_or_auto("pipeline_parallel_size", most=MOST_RANKS),
         data_parallel_size=reader.integer_or_auto("data_parallel_size", most=MOST_RANKS),
         decode_context_parallel_size=reader.integer("decode_context_parallel_size", most=MOST_RANKS) or 1,
-        distributed_executor_backend=_executor(reader, findings),
+        distributed_executor_backend=reader.choice("distributed_executor_backend", EXECUTORS, "auto"),
         gpu_memory_utilization=reader.number("gpu_memory_utilization", most=1.0),
         max_num_seqs=reader.integer("max_num_seqs"),
         max_num_batched_tokens=reader.integer("max_num_batched_tokens"),
@@ -269,18 +269,6 @@ def _revision(reader: Reader, source: Source | None, settings: Settings, finding
             "or set fleet_allow_unpinned_models: true",
         )
     return revision
-
-
-def _executor(reader: Reader, findings: Findings) -> str:
-    executor = reader.choice("distributed_executor_backend", EXECUTORS, "auto")
-    if executor == "ray":
-        findings.refuse(
-            "not_yet",
-            reader.at("distributed_executor_backend"),
-            "is ray, which is not yet available",
-            "say auto or mp: the engine spans hosts by itself, and needs no Ray",
-        )
-    return executor
 
 
 def _engine_args(reader: Reader, findings: Findings) -> dict[str, Any]:

@@ -21,8 +21,9 @@ def test_only_their_owner_reads_them():
         assert path.stat().st_mode & 0o077 == 0 or path.suffix == ".crt", path
 
 
-def test_the_engine_key_is_long_and_random():
-    key = (SECRETS / "engine.key").read_text(encoding="ascii")
+@pytest.mark.parametrize("name", ["engine.key", "ray.token"])
+def test_what_the_engines_ask_for_is_long_and_random(name):
+    key = (SECRETS / name).read_text(encoding="ascii")
     assert len(key) == 48
     assert key.isalnum()
     assert len(set(key)) > 15
@@ -71,7 +72,8 @@ def test_a_second_controller_is_refused_and_given_no_new_ones(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_key_is_in_no_output():
+def test_neither_key_nor_token_is_in_any_output():
     done = run_role("-vvv", "--diff")
     assert done.returncode == 0, done.stdout
-    assert (SECRETS / "engine.key").read_text(encoding="ascii") not in done.stdout
+    for name in ("engine.key", "ray.token"):
+        assert (SECRETS / name).read_text(encoding="ascii") not in done.stdout

@@ -85,6 +85,86 @@ def test_a_model_that_one_host_cannot_hold_is_tensor_parallel_inside_hosts_and_p
     assert made["warnings"] == []
 
 
+OVER_RAY = [ONE[0] | {"distributed_executor_backend": "ray"}]
+
+
+def test_over_ray_only_where_that_is_asked_for_and_the_plan_says_so():
+    (entry,) = make(OVER_RAY, pair())["models"]
+    assert entry["distributed_executor_backend"] == "ray"
+    assert "executor ray as asked for: each replica has a Ray cluster of its own" in entry["reason"]
+    (replica,) = make(OVER_RAY, pair())["replicas"]
+    assert (replica["executor"], replica["group"]["ray_port"]) == ("ray", 20000)
+    for word in ("auto", "mp"):
+        (replica,) = make([ONE[0] | {"distributed_executor_backend": word}], pair())["replicas"]
+        assert (replica["executor"], replica["group"]["ray_port"]) == ("mp", None)
+
+
+def test_over_ray_each_host_is_told_the_ports_of_the_cluster():
+    made = make(OVER_RAY, pair(), ray_port=21000)
+    for at in ("gpu1", "gpu2"):
+        told = unit(made, "huge-0", at)
+        assert (told["config"]["distributed_executor_backend"], told["group"]["ray_port"]) == ("ray", 21000)
+
+
+def test_clusters_that_share_a_host_have_ports_of_their_own_and_keep_them():
+    asked = [
+        model("tiny", pipeline_parallel_size=3, tensor_parallel_size=1, replica_count=2)
+        | {"distributed_executor_backend": "ray"}
+    ]
+    hosts = {f"c{n}": cpu_host(n, 2) for n in (1, 2, 3)}
+    made = make(asked, hosts)
+    blocks = {replica["name"]: replica["group"]["ray_port"] for replica in made["replicas"]}
+    assert blocks == {"tiny-0": 20000, "tiny-1": 20064}
+    past = applied(made)
+    for told in past["hosts"].values():
+        told["roles"]["serve"]["options"]["serve_units"] = [
+            each for each in told["roles"]["serve"]["options"]["serve_units"] if each["name"] == "tiny-1"
+        ]
+        told["replicas"].pop("tiny-0")
+    again = make(asked, hosts, past)
+    assert {replica["name"]: replica["group"]["ray_port"] for replica in again["replicas"]} == blocks
+    assert steps(again) == [("start", "tiny-0", ["c1", "c2", "c3"])]
+
+
+def test_clusters_keep_away_from_what_else_the_fleet_listens_on():
+    asked = [model("tiny", tensor_parallel_size=2, replica_count=1) | {"distributed_executor_backend": "ray"}]
+    hosts = {"c1": cpu_host(1, 1), "c2": cpu_host(2, 1)}
+    (replica,) = make(asked, hosts, ray_port=7990)["replicas"]
+    assert (replica["port"], replica["group"]["ray_port"]) == (8000, 8054)
+
+
+def test_without_room_for_a_cluster_the_port_to_lower_is_named():
+    refusal = refusals(**inputs(OVER_RAY, pair(), ray_port=65500))["no_free_ports"]
+    assert refusal["subject"] == "huge-0" and "gpu1, gpu2" in refusal["reason"]
+    assert "lower fleet_ray_port" in refusal["remedies"][0]
+
+
+def test_ray_is_for_several_hosts_with_gpus():
+    small = [model("large", replica_count=1) | {"distributed_executor_backend": "ray"}]
+    assert "runs without" in warnings(**inputs(small, servers(1, count=4)))["ray_not_needed"]["reason"]
+    assert make(small, servers(1, count=4))["replicas"][0]["executor"] == "mp"
+    on_cpu = [model("tiny", tensor_parallel_size=2, replica_count=1) | {"distributed_executor_backend": "ray"}]
+    assert "ray_on_cpu" in warnings(**inputs(on_cpu, {"c1": cpu_host(1, 1), "c2": cpu_host(2, 1)}))
+
+
+def test_another_executor_is_another_unit():
+    before = make(ONE, pair())
+    held = make(OVER_RAY, pair(), applied(before))
+    assert "distributed_executor_backend from mp to ray" in held["held"][0]["reason"]
+    after = make(OVER_RAY, pair(), applied(before), allow_restart=True)
+    assert steps(after) == [(action, "huge-0", ["gpu1", "gpu2"]) for action in ("drain", "stop", "start")]
+
+
+def test_ports_of_ray_are_closed_to_all_but_the_hosts_of_the_replica():
+    made = make(OVER_RAY, pair() | {"gpu3": answering(3, ("eth0", "10.0.0.3"))})
+    doors = [door for door in made["perimeter"]["doors"] if door["purpose"] == "Ray of replica huge-0"]
+    assert [(door["host"], door["first_port"], door["last_port"]) for door in doors] == [
+        ("gpu1", 20000, 20063),
+        ("gpu2", 20000, 20063),
+    ]
+    assert [[source["name"] for source in door["sources"]] for door in doors] == [["gpu2"], ["gpu1"]]
+
+
 def test_what_one_host_can_hold_stays_inside_it():
     (entry,) = make([model("large", replica_count=1)], servers(1, 2, count=2))["models"]
     assert entry["nnodes"] == 1

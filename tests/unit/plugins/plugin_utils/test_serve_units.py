@@ -152,6 +152,15 @@ def test_a_group_that_could_not_meet_is_named(change, problem):
     assert any(problem in told for told in unit_problems([member(**change)])), unit_problems([member(**change)])
 
 
+def test_ports_for_ray_and_ray_go_together():
+    words = {"tensor_parallel_size": 2, "nnodes": 2, "distributed_executor_backend": "ray"}
+    assert unit_problems([member(config=words, ray_port=20000)]) == []
+    (problem,) = unit_problems([member(config=words)])
+    assert "it runs over Ray, and group.ray_port is missing" in problem
+    (problem,) = unit_problems([member(ray_port=20000)])
+    assert "it runs without Ray, and group.ray_port is given" in problem
+
+
 def test_several_hosts_need_a_group():
     lone = unit(config={"tensor_parallel_size": 4, "nnodes": 2})
     assert unit_problems([lone]) == ["tiny-0: nnodes is 2, and group is missing."]

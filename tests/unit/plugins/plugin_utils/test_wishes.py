@@ -116,7 +116,6 @@ BAD = [
     ({"replica_count": "two"}, "bad_value", ".replica_count", "from 1"),
     ({"max_model_len": "8k"}, "bad_value", ".max_model_len", "whole number"),
     ({"gpu_memory_utilization": 92}, "bad_value", ".gpu_memory_utilization", "at most 1"),
-    ({"distributed_executor_backend": "ray"}, "not_yet", ".distributed_executor_backend", "auto or mp"),
     ({"distributed_executor_backend": "uni"}, "bad_value", ".distributed_executor_backend", "auto, mp, ray"),
     ({"kv_cache_dtype": "fp4"}, "bad_value", ".kv_cache_dtype", "fp8"),
     ({"served_model_name": "a b"}, "bad_value", ".served_model_name", "text"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -44,6 +45,7 @@ def settings(folder, rank=None, **changes):
         "stall_s": 45.0,
         "quarantine_after": 6,
         "quarantine_s": 1800.0,
+        "drain_s": 10.0,
     }
     if rank is not None:
         words["group"] = {"node_rank": rank, "hosts": HOSTS, "addresses": ADDRESSES, "settings": "abc"} | changes
@@ -55,7 +57,8 @@ def settings(folder, rank=None, **changes):
 
 
 def record(folder, rank=None):
-    return json.loads((folder / f"guard-{rank}.json").read_text())
+    path = folder / f"guard-{rank}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def eventually(condition, within_s=15.0):
@@ -311,6 +314,82 @@ def test_the_reason_is_passed_on(hosts):
     assert kept_until(other.meeting) == "gpu1 (127.0.0.1) ended: the engine hangs"
 
 
+@pytest.fixture
+def environments(tmp_path, monkeypatch):
+    """Makes virtual environments that look as if they held a Ray, and whose programs only say how they were called."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "the token of this fleet")
+
+    def make(release="2.60.0", python="3.11", ray="exec sleep 60", asking="exit 0"):
+        folder = tmp_path / f"engine-{release}-{python}"
+        (folder / f"lib/python{python}/site-packages/ray-{release}.dist-info").mkdir(parents=True, exist_ok=True)
+        (folder / "bin").mkdir(exist_ok=True)
+        for name, does in {"ray": ray, "python": asking}.items():
+            (folder / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@"\n{does}\n')
+            (folder / "bin" / name).chmod(0o755)
+        return {"engine": str(folder), "first_port": 20000, "devices": 8}
+
+    return make
+
+
+def test_hosts_with_one_ray_and_one_token_meet(hosts, environments):
+    head, other = hosts(0, ray=environments()), hosts(1, ray=environments())
+    assert head.met() and other.met()
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"release": "2.59.0"}, "gpu2 has Ray 2.59.0 on python3.11, and gpu1 has Ray 2.60.0 on python3.11"),
+        ({"python": "3.12"}, "gpu2 has Ray 2.60.0 on python3.12, and gpu1 has Ray 2.60.0 on python3.11"),
+        (None, "gpu2 has no Ray, and gpu1 has Ray 2.60.0 on python3.11"),
+    ],
+)
+def test_another_ray_is_refused(hosts, environments, other, said):
+    hosts(0, ray=environments())
+    second = hosts(1, **({"ray": environments(**other)} if other else {}))
+    assert eventually(lambda: said in second.record.reason), second.record.reason
+    assert "from one lock" in second.record.reason
+
+
+def test_another_token_is_refused_and_neither_is_told(tmp_path, hosts, environments):
+    ray = environments()
+    head = hosts(0, ray=ray)
+    assert eventually(lambda: "waits at port" in head.record.reason)
+    link = guard.Link(guard.connect("127.0.0.2", "127.0.0.1", head.meeting.group.master_port))
+    with guard.listen("127.0.0.2", 0) as back:
+        theirs = guard.Ray(**ray).identity() | {"token": "of another"}
+        link.send(replica="tiny-0", node_rank=1, settings="abc", epoch=0, listens=back.getsockname()[1], ray=theirs)
+        answers = []
+        assert eventually(lambda: answers.extend(guard._heard(link, 0.1)) or any("refused" in each for each in answers))
+    refusal = next(each["refused"] for each in answers if "refused" in each)
+    assert refusal.startswith("gpu2 has another Ray token than gpu1: run site.yml on both")
+    assert "the token of this fleet" not in json.dumps(theirs) + refusal
+
+
+def test_an_environment_without_ray_is_named(tmp_path):
+    with pytest.raises(guard.Ended, match="has no Ray: use an engine version whose lock names it"):
+        guard.Ray(str(tmp_path), 20000, 8).identity()
+
+
+def test_each_host_starts_ray_at_its_planned_address_and_ports():
+    ray = guard.Ray("/opt/engine", 20064, 8)
+    group = guard.Group(0, HOSTS, ["10.0.0.1", "10.0.0.2"], 29501, "abc", ray)
+    head = ray.command(group, 3)
+    assert head[:5] == ["/opt/engine/bin/ray", "start", "--block", "--head", "--port=29505"]
+    assert "--include-dashboard=false" in head
+    other = ray.command(dataclasses.replace(group, node_rank=1), 3)
+    assert "--address=10.0.0.1:29505" in other and "--head" not in other
+    assert ("--node-ip-address=10.0.0.1" in head) and ("--node-ip-address=10.0.0.2" in other)
+    ports = {int(word.partition("=")[2]) for word in other if "-port=" in word}
+    assert (min(ports), max(ports), len(ports)) == (20064, 20064 + guard.RAY_PORTS - 1, 8)
+    assert "--num-gpus=8" in other
+
+
+def test_an_address_of_ipv6_is_written_so_that_its_port_can_be_told():
+    group = guard.Group(0, HOSTS, ["fd00::1", "fd00::2"], 29501, "abc")
+    assert group.meeting_place(0) == "[fd00::1]:29502"
+
+
 def test_hosts_that_beat_stay_together(hosts):
     head, other = together(hosts)
     ended = []
@@ -428,6 +507,71 @@ def test_a_group_starts_together_at_the_port_of_its_epoch_and_ends_together(tmp_
     output = head.stdout.read()
     assert f"began --master-port {master + 2}" in output
     assert "gpu2 (127.0.0.2) is lost: it closed the connection" in record(tmp_path, 0)["reason"]
+
+
+def ray_group(tmp_path, programs, environments, **programs_do):
+    """Two hosts over Ray, the engine being a shell that says where Ray is."""
+    master, ray = free_port(), environments(**programs_do)
+    command = ("sh", "-c", 'echo engine at $RAY_ADDRESS "$@"; exec sleep 60', "engine")
+    return master, *(programs(settings(tmp_path, rank, master_port=master, ray=ray), *command) for rank in (0, 1))
+
+
+def output_of(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate(timeout=20)[0]
+
+
+def test_over_ray_only_the_head_runs_an_engine_and_only_once_ray_is_whole(tmp_path, programs, environments):
+    master, head, other = ray_group(tmp_path, programs, environments, asking="echo gpu2 has not joined; sleep 2")
+    assert eventually(lambda: "gpu2 has not joined" in record(tmp_path, 0).get("reason", ""), 20)
+    assert eventually(lambda: record(tmp_path, 0)["reason"] == "epoch 1", 20)
+    time.sleep(1)
+    said, others = output_of(head), output_of(other)
+    assert f"engine at 127.0.0.1:{master + 2}\n" in said
+    assert f"ray start --block --address=127.0.0.1:{master + 2}" in others
+    assert "engine at" not in others
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_ray_that_ends_restarts_all(tmp_path, programs, environments, rank):
+    _master, *both = ray_group(tmp_path, programs, environments)
+    assert eventually(lambda: record(tmp_path, 1).get("state") == "running", 20)
+    subprocess.run(["pkill", "-KILL", "--parent", str(both[rank].pid), "--full", "sleep"], check=True)
+    assert [process.wait(20) for process in both] == [1, 1]
+    assert "ended by itself with status -9" in record(tmp_path, rank)["reason"]
+
+
+def test_a_ray_that_cannot_be_asked_is_a_failure(tmp_path, programs, environments):
+    _master, head, _other = ray_group(tmp_path, programs, environments, asking="exit 1")
+    assert head.wait(30) == 1
+    assert "could not be asked for its hosts" in record(tmp_path, 0)["reason"]
+
+
+BUSY_ENGINE = ENGINE.replace("running 1", "running %d").replace(
+    "% eval(steps)", "% (os.path.exists(sys.argv[1]), eval(steps))"
+)
+
+
+def test_over_ray_an_engine_is_only_stopped_when_it_holds_no_request(tmp_path, programs, environments):
+    port, busy = free_port(), tmp_path / "busy"
+    busy.touch()
+    ray = environments()
+    command = (sys.executable, "-c", BUSY_ENGINE.format(port=str(port), steps="int(time.time() * 10)"), busy)
+    master, paths = free_port(), []
+    for rank in (0, 1):
+        paths.append(settings(tmp_path, rank, master_port=master, ray=ray))
+        paths[-1].write_text(json.dumps(json.loads(paths[-1].read_text()) | {"port": port}))
+    head, other = (programs(path, *command) for path in paths)
+    assert eventually(lambda: record(tmp_path, 0).get("state") == "serving", 20)
+    other.terminate()
+    time.sleep(4)
+    assert (head.poll(), other.poll()) == (None, None), "a host left while its replica had requests"
+    busy.unlink()
+    assert (head.wait(20), other.wait(20)) == (0, 0)
+    assert "drained" in head.stdout.read()
+    assert record(tmp_path, 0)["reason"] == "the unit of gpu2 (127.0.0.2) is"
+    assert record(tmp_path, 1)["state"] == "stopped"
 
 
 def test_the_guard_is_small(tmp_path, programs):

@@ -21,7 +21,8 @@ from ansible_collections.gpufleet.serving.plugins.plugin_utils._serve_units impo
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "serve"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-KEY = "k" * 32
+RENDERED_WITH = ("__serve_settings_path", "__serve_guard_path", "__serve_cache_path", "__serve_ray")
+KEY, TOKEN = "k" * 32, "t" * 32
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 
@@ -57,8 +58,8 @@ def render(template, replica, **options):
     """What the template module would write."""
     variables = (
         DEFAULTS
-        | {name: VARIABLES[name] for name in ("__serve_settings_path", "__serve_guard_path", "__serve_cache_path")}
-        | {"serve_engine_key": KEY, "__serve_unit": replica}
+        | {name: trust_as_template(VARIABLES[name]) for name in RENDERED_WITH}
+        | {"serve_engine_key": KEY, "serve_ray_token": TOKEN, "__serve_unit": replica}
         | {"__serve_read_paths": [replica["engine_path"], *unit_paths([replica])]}
         | options
     )
@@ -205,6 +206,7 @@ def test_the_guard_is_told_what_it_watches():
         "stall_s": 60.0,
         "quarantine_after": 6,
         "quarantine_s": 1800.0,
+        "drain_s": 120.0,
     }
 
 
@@ -249,6 +251,38 @@ def test_each_variable_of_the_network_has_its_own_form():
     assert told["NCCL_IB_HCA"] == "=mlx5_0,mlx5_1:1"
     assert "NCCL_IB_HCA" not in environment(service(unit(**CUDA, group=GROUP | {"rdma_devices": []})))
     assert not [name for name in environment(service(unit(group=GROUP))) if name.startswith("NCCL")]
+
+
+def over_ray(node_rank, **changes):
+    words = unit()["config"] | {"nnodes": 2, "distributed_executor_backend": "ray"}
+    return unit(config=words, group=GROUP | {"node_rank": node_rank, "ray_port": 20000}, **changes)
+
+
+def test_over_ray_the_engine_counts_no_hosts_itself():
+    """It refuses the words of its own executor beside that of Ray."""
+    told = settings(over_ray(0))
+    assert told["distributed-executor-backend"] == "ray"
+    assert not {"nnodes", "node-rank", "master-addr", "headless"} & set(told)
+
+
+def test_over_ray_the_guard_is_told_of_ports_and_devices():
+    assert guard(over_ray(1))["group"]["ray"] == {
+        "engine": "/opt/gpufleet/engine/cpu-0.32.0",
+        "first_port": 20000,
+        "devices": 2,
+    }
+    assert "ray" not in guard(unit(group=GROUP))["group"]
+
+
+def test_rays_token_is_beside_the_key_and_asked_for_on_every_host():
+    for rank in (0, 1):
+        assert render("etc/gpufleet/serve/replica.env.j2", over_ray(rank)) == (
+            f"VLLM_API_KEY={KEY}\nRAY_AUTH_TOKEN={TOKEN}\n"
+        )
+        told = environment(service(over_ray(rank)))
+        assert (told["RAY_AUTH_MODE"], told["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
+        assert TOKEN not in service(over_ray(rank)) + json.dumps(guard(over_ray(rank)))
+    assert "RAY" not in service(unit(group=GROUP))
 
 
 def test_gpus_can_be_reached():

@@ -13,12 +13,17 @@ settings and stay connected. When all are there, the first counts one *epoch* on
 of that epoch: an engine of an earlier one would find nobody there. The connections stay. One that closes, or says
 nothing for ``SILENCE_S``, ends the engines of all; a host comes back only after its own old engine is gone.
 
+Where the engine runs over Ray, each guard starts its host's part of a Ray cluster that lives for one epoch, and the
+first host its engine once every device is in the cluster. So Ray begins and ends with the engine, and nothing of it is
+left to be joined by mistake.
+
 Runs on the host's Python, 3.9 and newer, with the standard library alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -28,7 +33,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +54,17 @@ FIRST_STEP_S = 600.0
 """The first step of an engine may compile; later ones take seconds, even with a batch of the largest size."""
 STACKS_S = 3.0
 """Time to write the stacks of a hung engine down."""
+
+PARTING_S = 30.0
+"""How much longer than its drain takes the first host of a replica is waited for when another is stopped."""
+
+RAY_PORTS = 64
+"""Ports of a Ray cluster on each of its hosts: six of its services, and one for each of its processes."""
+RAY_WHOLE_S = 180.0
+"""Within this all hosts must have brought their devices into the Ray cluster."""
+RAY_OBJECT_STORE_BYTES = 256 * 2**20
+"""The engine sends no tensors through Ray, whose own default is 30 % of the RAM."""
+RAY_NODES = Path(__file__).with_name("ray_nodes.py")
 
 FREE_FAILURES = 2
 """Failures that are followed by a start at once; each further one doubles the pause."""
@@ -76,14 +92,63 @@ class Lost(Exception):
 
 
 @dataclass(frozen=True)
+class Ray:
+    """Each host's part in a Ray cluster.
+
+    ``engine``: the virtual environment. ``first_port``: of the ``RAY_PORTS`` that are the cluster's on each host.
+    ``devices``: how many each host gives.
+    """
+
+    engine: str
+    first_port: int
+    devices: int
+
+    def identity(self) -> dict[str, str]:
+        """What must be alike on all hosts; the token in a form that tells nothing of it. Raises Ended without Ray."""
+        found = sorted(Path(self.engine).glob("lib/python3.*/site-packages/ray-*.dist-info"))
+        if not found:
+            raise Ended(f"{self.engine} has no Ray: use an engine version whose lock names it, or the executor mp")
+        release, python = found[0].name.split("-")[1].removesuffix(".dist"), found[0].parents[1].name
+        token = hashlib.sha256(os.environ.get("RAY_AUTH_TOKEN", "").encode()).hexdigest()
+        return {"release": f"Ray {release} on {python}", "token": token}
+
+    def command(self, group: Group, epoch: int) -> list[str]:
+        """What runs this host's part of the cluster of an epoch."""
+        services = (
+            "--node-manager-port",
+            "--object-manager-port",
+            "--runtime-env-agent-port",
+            "--dashboard-agent-grpc-port",
+            "--dashboard-agent-listen-port",
+            "--metrics-export-port",
+        )
+        head = ["--head", f"--port={group.engine_port(epoch)}", "--include-dashboard=false"]
+        return [
+            *(f"{self.engine}/bin/ray", "start", "--block"),
+            *(head if group.node_rank == 0 else [f"--address={group.meeting_place(epoch)}"]),
+            f"--node-ip-address={group.addresses[group.node_rank]}",
+            *(f"{service}={self.first_port + place}" for place, service in enumerate(services)),
+            f"--min-worker-port={self.first_port + len(services)}",
+            f"--max-worker-port={self.first_port + RAY_PORTS - 1}",
+            f"--num-gpus={self.devices}",
+            "--num-cpus=1",
+            f"--object-store-memory={RAY_OBJECT_STORE_BYTES}",
+        ]
+
+
+@dataclass(frozen=True)
 class Group:
-    """The hosts of a replica in the order of their ranks; ``settings`` is a hash of what all must run alike."""
+    """The hosts of a replica in the order of their ranks; ``settings`` is a hash of what all must run alike.
+
+    ``ray``: how they run over Ray; None where the engine spans them by itself.
+    """
 
     node_rank: int
     hosts: Sequence[str]
     addresses: Sequence[str]
     master_port: int
     settings: str
+    ray: Ray | None = None
 
     def named(self, rank: int) -> str:
         """A host for a sentence."""
@@ -98,13 +163,18 @@ class Group:
         """Where the engines of an epoch meet."""
         return self.master_port + 1 + epoch % EPOCH_PORTS
 
+    def meeting_place(self, epoch: int) -> str:
+        """The same with its address."""
+        first = self.addresses[0]
+        return f"{f'[{first}]' if ':' in first else first}:{self.engine_port(epoch)}"
+
 
 @dataclass(frozen=True)
 class Settings:
     """What the role wrote.
 
     ``settings`` is a hash of all that the engine runs with. Seconds: ``stall_s`` without a step is a hang,
-    ``quarantine_s`` is a quarantine's length.
+    ``quarantine_s`` is a quarantine's length, ``drain_s`` is what a stopped engine gives its requests.
     """
 
     replica: str
@@ -115,14 +185,29 @@ class Settings:
     stall_s: float
     quarantine_after: int
     quarantine_s: float
+    drain_s: float
     group: Group | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this host answers requests: the only one of its replica, or the first."""
+        return self.group is None or self.group.node_rank == 0
+
+    @property
+    def ray(self) -> Ray | None:
+        """How the replica runs over Ray, if it does."""
+        return self.group.ray if self.group else None
 
 
 def read_settings(path: Path) -> Settings:
     """The settings file. Raises OSError, ValueError, KeyError, TypeError."""
     told = json.loads(path.read_text(encoding="utf-8"))
     group = told.pop("group", None)
-    return Settings(**{**told, "record": Path(told["record"])}, group=Group(**group) if group else None)
+    ray = group.pop("ray", None) if group else None
+    return Settings(
+        **{**told, "record": Path(told["record"])},
+        group=Group(**group, ray=Ray(**ray) if ray else None) if group else None,
+    )
 
 
 @dataclass
@@ -336,13 +421,17 @@ def _family(address: str) -> int:
 
 
 class Meeting:
-    """How the hosts of one replica come together. ``links``: by rank, of those that are here."""
+    """How the hosts of one replica come together and part.
+
+    ``links``: by rank, of those that are here. ``leaving``: the host whose unit is being stopped, if one is.
+    """
 
     def __init__(self, settings: Settings, group: Group, record: Record) -> None:
         self.settings = settings
         self.group = group
         self.record = record
         self.links: dict[int, Link] = {}
+        self.leaving = ""
 
     def hold(self, running: Running) -> None:
         """Come together, and agree on the next epoch. Returns early where the unit is stopped."""
@@ -362,9 +451,16 @@ class Meeting:
             for message in _heard(link):
                 if "end" in message:
                     raise Ended(str(message["end"]))
+                if "stop" in message:
+                    self.leaving = self.group.named(rank)
             link.keep()
         except Lost as error:
             raise Ended(f"{self.group.named(rank)} is lost: {error}") from error
+
+    def stop(self) -> None:
+        """Ask the first host to finish its requests: without this one it cannot."""
+        with contextlib.suppress(Lost):
+            self.links[0].send(stop=True)
 
     def end(self, reason: str) -> None:
         """Tell the others why this host's engine ends."""
@@ -445,11 +541,29 @@ class Meeting:
                 rank,
                 f"{group.hosts[rank]} came from {came_from}, and its planned address is {group.addresses[rank]}",
             )
+        if group.ray and (difference := self._other_ray(group.ray, rank, message.get("ray"))):
+            return rank, difference
         try:
             connect(group.addresses[0], group.addresses[rank], int(message["listens"])).close()
         except OSError as error:
             return rank, f"{group.named(0)} does not reach {group.named(rank)} port {message['listens']}: {error}"
         return rank, ""
+
+    def _other_ray(self, ray: Ray, rank: int, theirs: Any) -> str:
+        """What of another host's Ray does not fit this one's; empty where all does."""
+        (first, other), ours = (self.group.hosts[0], self.group.hosts[rank]), ray.identity()
+        told = theirs if isinstance(theirs, dict) else {}
+        if told.get("release") != ours["release"]:
+            return (
+                f"{other} has {told.get('release', 'no Ray')}, and {first} has {ours['release']}: "
+                "have the role engine build both from one lock, for one version of Python"
+            )
+        if told.get("token") != ours["token"]:
+            return (
+                f"{other} has another Ray token than {first}: run site.yml on both, from a controller that has the "
+                "fleet's secrets"
+            )
+        return ""
 
     def _join(self, running: Running) -> None:
         """Another host: come to the first one, again and again, until it says to start."""
@@ -475,6 +589,7 @@ class Meeting:
                 settings=group.settings,
                 epoch=self.record.epoch,
                 listens=listens,
+                ray=group.ray.identity() if group.ray else None,
             )
             self.record.say("meeting", f"{group.named(group.node_rank)} is with {group.named(0)}")
             if self._told_to_start(link, running):
@@ -505,17 +620,14 @@ class Meeting:
 
 
 class Running:
-    """Whether systemd has told the unit to stop, and the engine to pass that on to."""
+    """Whether systemd has told the unit to stop."""
 
     def __init__(self) -> None:
         self.stopping = False
-        self.engine: subprocess.Popen[bytes] | None = None
 
     def stop(self, _signal: int, _frame: object) -> None:
-        """Handle SIGTERM: the engine finishes its requests."""
+        """Handle SIGTERM."""
         self.stopping = True
-        if self.engine and self.engine.poll() is None:
-            self.engine.terminate()
 
     def wait(self, seconds: float) -> None:
         """Wait, no longer than the unit may run."""
@@ -525,7 +637,10 @@ class Running:
 
 
 class Guard:
-    """One start of one engine."""
+    """One start of one engine, of which a host that only takes part over Ray has none.
+
+    ``children``: what runs, by the name that a sentence gives it.
+    """
 
     def __init__(self, settings: Settings, command: Sequence[str], running: Running) -> None:
         self.settings = settings
@@ -533,6 +648,7 @@ class Guard:
         self.running = running
         self.record = Record.read(settings.record, settings.settings)
         self.meeting = Meeting(settings, settings.group, self.record) if settings.group else None
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.serving_since: float | None = None
 
     def run(self) -> int:
@@ -544,6 +660,7 @@ class Guard:
             if not self.running.stopping:
                 self._start()
                 self._attend()
+                self._stop()
         except Ended as reason:
             return self._fail(str(reason))
         except OSError as error:
@@ -553,7 +670,7 @@ class Guard:
 
     def _hold_back(self) -> None:
         """Wait where starts have failed. Other hosts wait for the first, which alone holds back."""
-        if self.settings.group and self.settings.group.node_rank > 0:
+        if not self.settings.is_first:
             return
         state, seconds = pause(self.record.failures, time.time(), self.settings)
         if seconds:
@@ -562,45 +679,73 @@ class Guard:
             self.running.wait(seconds)
 
     def _start(self) -> None:
-        command = list(self.command)
-        if self.settings.group:
-            command += ["--master-port", str(self.settings.group.engine_port(self.record.epoch))]
-        first = not self.settings.group or self.settings.group.node_rank == 0
+        group, ray, first = self.settings.group, self.settings.ray, self.settings.is_first
         self.record.say("starting" if first else "running", self._epoch())
-        self.running.engine = subprocess.Popen(command)
+        if group and ray:
+            self._run("Ray", ray.command(group, self.record.epoch))
+            if first:
+                variables = {**os.environ, "RAY_ADDRESS": group.meeting_place(self.record.epoch)}
+                self._make_ray_whole(group, ray, variables)
+                self._run("the engine", self.command, variables)
+        elif group:
+            self._run("the engine", [*self.command, "--master-port", str(group.engine_port(self.record.epoch))])
+        else:
+            self._run("the engine", self.command)
+
+    def _run(self, what: str, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+        if not self._leaves():
+            self.children[what] = subprocess.Popen(command, env=variables)
 
     def _epoch(self) -> str:
         return f"epoch {self.record.epoch}" if self.settings.group else ""
 
+    def _make_ray_whole(self, group: Group, ray: Ray, variables: Mapping[str, str]) -> None:
+        """Wait until all hosts have brought their devices: the engine would wait for half an hour and name nobody."""
+        wanted = [[group.named(rank), address, ray.devices] for rank, address in enumerate(group.addresses)]
+        missing, deadline = "no host has joined", time.monotonic() + RAY_WHOLE_S
+        command = [f"{ray.engine}/bin/python", str(RAY_NODES), variables["RAY_ADDRESS"], json.dumps(wanted)]
+        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE) as asking:
+            try:
+                while asking.poll() is None and not self._leaves():
+                    self._check()
+                    missing = _last_line(asking, TICK_S) or missing
+                    self.record.say("starting", f"{self._epoch()}: {missing}")
+                    if time.monotonic() > deadline:
+                        raise Ended(f"the Ray cluster is not whole after {RAY_WHOLE_S:.0f} s: {missing}")
+            finally:
+                asking.kill()
+        if asking.returncode > 0:
+            raise Ended(f"the Ray cluster could not be asked for its hosts: {RAY_NODES} ended with {asking.returncode}")
+        self.record.say("starting", self._epoch())
+
+    def _leaves(self) -> bool:
+        """Whether this unit is to stop, or that of another host."""
+        return self.running.stopping or bool(self.meeting and self.meeting.leaving)
+
     def _attend(self) -> None:
-        """Return when the engine ended because it was told to. Raises Ended in every other case."""
-        engine, watch, next_look = self.running.engine, Watch(self.settings.stall_s), 0.0
-        assert engine is not None
-        if self.running.stopping:
-            engine.terminate()
+        """Return when the unit, or that of another host, is to stop. Raises Ended in every other case."""
+        watch, next_look = Watch(self.settings.stall_s), 0.0
         while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                status = engine.wait(TICK_S)
-                if self.running.stopping:
-                    return
-                raise Ended(f"the engine ended by itself with status {status}")
-            self._keep_others()
+            self.running.wait(TICK_S)
+            if self._leaves():
+                return
+            self._check()
             now = time.monotonic()
-            if now >= next_look and not self.running.stopping:
+            if now >= next_look and self.settings.is_first:
                 next_look = now + LOOK_S
                 self._look(watch, now)
 
-    def _keep_others(self) -> None:
-        """Stay in touch; an engine that is stopping finishes its requests whatever the others do."""
+    def _check(self) -> None:
+        """Raises Ended where something that this host runs has ended, or another host is lost."""
+        for what, child in self.children.items():
+            status = child.poll()
+            if status is not None:
+                raise Ended(f"{what} ended by itself with status {status}")
         if self.meeting:
-            with contextlib.suppress(Ended) if self.running.stopping else contextlib.nullcontext():
-                self.meeting.keep()
+            self.meeting.keep()
 
     def _look(self, watch: Watch, now: float) -> None:
-        if self.settings.group and self.settings.group.node_rank > 0:
-            return
-        text = ask_metrics(self.settings.address, self.settings.port)
-        look = parse_metrics(text) if text is not None else None
+        look = self._ask()
         if look and self.serving_since is None:
             self.serving_since = now
             self.record.say("serving", self._epoch())
@@ -609,14 +754,50 @@ class Guard:
             self._write_stacks()
             raise Ended(f"the engine hangs: {problem}; the stacks of its processes are above")
 
+    def _ask(self) -> Look | None:
+        text = ask_metrics(self.settings.address, self.settings.port)
+        return parse_metrics(text) if text is not None else None
+
     def _write_stacks(self) -> None:
         """Have Python write every thread's stack into the journal: the engine runs with PYTHONFAULTHANDLER=1."""
-        assert self.running.engine is not None
-        for process in descendants(self.running.engine.pid):
+        for process in (process for child in self.children.values() for process in descendants(child.pid)):
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGABRT)
                 os.kill(process, signal.SIGCONT)
         time.sleep(STACKS_S)
+
+    def _stop(self) -> None:
+        """End the engine when it holds no request. What else runs here ends with the unit."""
+        if self.meeting and not self.settings.is_first:
+            self.meeting.stop()
+            self._wait_while(self._is_with_others, self.settings.drain_s + PARTING_S)
+        elif self.settings.ray and self.serving_since is not None:
+            # over Ray the engine does not finish its requests when it is told to stop
+            self._wait_while(self._holds_requests, self.settings.drain_s)
+        engine = self.children.get("the engine")
+        if engine:
+            engine.terminate()
+            self._wait_while(lambda: engine.poll() is None, self.settings.drain_s + PARTING_S)
+
+    def _wait_while(self, what: Callable[[], bool], longest_s: float) -> None:
+        """Wait, in touch with the other hosts: one that is lost cannot stop any more what stops anyway."""
+        deadline = time.monotonic() + longest_s
+        while time.monotonic() < deadline and what():
+            self._is_with_others()
+            time.sleep(TICK_S)
+
+    def _is_with_others(self) -> bool:
+        try:
+            if self.meeting:
+                self.meeting.keep()
+        except Ended:
+            return False
+        return True
+
+    def _holds_requests(self) -> bool:
+        """Whether the engine has something to finish; one that does not answer in time may."""
+        look = self._ask()
+        return self.children["the engine"].poll() is None and (look is None or look.in_flight > 0)
 
     def _fail(self, reason: str) -> int:
         served_s = time.monotonic() - self.serving_since if self.serving_since is not None else 0.0
@@ -626,11 +807,21 @@ class Guard:
         return 1
 
     def _finish(self) -> None:
-        """The unit was stopped: whoever did that has seen to what was wrong."""
+        """The unit was stopped, or that of another host: whoever did that has seen to what was wrong."""
         self.record.failures = []
-        self.record.say("stopped")
+        leaving = self.meeting.leaving if self.meeting else ""
+        self.record.say("stopped", f"the unit of {leaving} is" if leaving else "")
         if self.meeting:
             self.meeting.end("the unit was stopped")
+
+
+def _last_line(process: subprocess.Popen[bytes], within_s: float) -> str:
+    """The last line of what a process has written; empty where that is nothing."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], within_s)[0]:
+        return ""
+    lines = os.read(process.stdout.fileno(), MESSAGE_LIMIT).decode("utf-8", "replace").splitlines()
+    return lines[-1] if lines else ""
 
 
 def descendants(process: int, root: Path = Path("/proc")) -> list[int]:
