@@ -35,6 +35,9 @@ ON_NEWEST_CORE = {"fleet"}
 # Scenarios with the real engine, which takes all cores that it finds.
 REAL_ENGINE = {"fleet", "multi_node"}
 
+# Scenarios that break a fleet in every way, and wait each time until it has healed.
+SOAKING = {"groups"}
+
 # The longest begins first, so that no core is idle at the end.
 LONGEST = {"lifecycle"}
 
@@ -84,7 +87,7 @@ def all_suites() -> list[Suite]:
     """Every suite, in the order in which a lane begins them: what fails fastest comes first."""
     check, test, soak = frozenset({"check", "test"}), frozenset({"test"}), frozenset({"soak"})
     sanity = ("tests/lanes/ansible_test", "sanity", "--requirements")
-    scenarios = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+    scenarios = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - SOAKING)
     scenarios.sort(key=lambda name: (name in REAL_ENGINE, name not in LONGEST))
     return [
         Suite("lint", ("tests/lanes/lint",), check),
@@ -107,6 +110,7 @@ def all_suites() -> list[Suite]:
         ),
         Suite("soak-plan", ("env", "GPUFLEET_EXAMPLES=4000", "pytest", "-q", "-n", "auto", "tests/unit/plugins"), soak),
         Suite("soak-gateway", ("tests/lanes/soak_gateway",), soak),
+        *(Suite(f"soak-{name}", ("tests/lanes/molecule", "test", "-s", name), soak) for name in sorted(SOAKING)),
     ]
 
 

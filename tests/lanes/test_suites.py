@@ -100,11 +100,12 @@ def test_says_what_there_is_when_asked_for_something_else(chosen):
         suites.main(chosen)
 
 
-def test_every_scenario_is_in_the_test_lane():
-    names = {suite.name for suite in suites.choose(["test"], suites.all_suites())}
+def test_every_scenario_is_in_the_test_lane_or_soaks():
+    names = {lane: {suite.name for suite in suites.choose([lane], suites.all_suites())} for lane in ("test", "soak")}
     scenarios = {path.parent.name for path in suites.ROOT.glob("molecule/*/molecule.yml")}
-    assert {f"molecule-{name}" for name in scenarios} <= names
-    assert len(scenarios) > 1
+    assert {f"molecule-{name}" for name in scenarios - suites.SOAKING} <= names["test"]
+    assert {f"soak-{name}" for name in suites.SOAKING} <= names["soak"]
+    assert len(scenarios) > len(suites.SOAKING) > 0
 
 
 @pytest.mark.parametrize(
