@@ -150,3 +150,15 @@ class TestHostsWithoutRay(Faults):
 
     def test_killed_engine(self, group):
         group.heals("mp: kill -9 of the head's engine core", 10, kill(HEAD, "'[V]LLM::EngineCore'"))
+
+
+def test_nothing_of_it_answers_who_is_not_of_it(fleet):
+    fleet.run("playbooks/audit.yml").expect(0)
+
+
+def test_reset_takes_the_group_and_its_perimeter_away(fleet):
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect(0)
+    for host in HOSTS:
+        assert not shell(host, "nft list tables | grep gpufleet; pgrep -u vllm", check=False)
+        assert not shell(host, "ls -d /etc/gpufleet/serve /usr/local/lib/gpufleet 2>/dev/null", check=False)
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect_unchanged()

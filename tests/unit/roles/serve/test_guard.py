@@ -542,8 +542,9 @@ def test_a_ray_that_ends_restarts_all(tmp_path, programs, environments, rank):
     assert "ended by itself with status -9" in record(tmp_path, rank)["reason"]
 
 
-def test_a_ray_that_cannot_be_asked_is_a_failure(tmp_path, programs, environments):
-    _master, head, _other = ray_group(tmp_path, programs, environments, asking="exit 1")
+@pytest.mark.parametrize("asking", ["exit 1", "kill -9 $$"])
+def test_a_ray_that_cannot_be_asked_is_a_failure(tmp_path, programs, environments, asking):
+    _master, head, _other = ray_group(tmp_path, programs, environments, asking=asking)
     assert head.wait(30) == 1
     assert "could not be asked for its hosts" in record(tmp_path, 0)["reason"]
 
@@ -569,7 +570,7 @@ def test_over_ray_an_engine_is_only_stopped_when_it_holds_no_request(tmp_path, p
     assert (head.poll(), other.poll()) == (None, None), "a host left while its replica had requests"
     busy.unlink()
     assert (head.wait(20), other.wait(20)) == (0, 0)
-    assert "drained" in head.stdout.read()
+    assert "drained" in output_of(head)
     assert record(tmp_path, 0)["reason"] == "the unit of gpu2 (127.0.0.2) is"
     assert record(tmp_path, 1)["state"] == "stopped"
 
