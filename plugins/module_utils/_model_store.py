@@ -202,7 +202,7 @@ def _has_size(path: str, size: int) -> bool:
 
 def _arrived_files(model: WantedModel) -> tuple[FileRecord, ...]:
     """Return the model's files. Raises ContentError where they are not known, or not all there."""
-    if not model.files or (model.source_kind == CONTROLLER and content_id(model.files) != model.content_id):
+    if not model.files or not (model.content_id.startswith(COMMIT) or content_id(model.files) == model.content_id):
         raise ContentError(
             f"model {model.name}: the files of {model.content_id} are needed, not those of another content"
         )

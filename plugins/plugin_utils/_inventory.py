@@ -12,6 +12,8 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ._bundle import weights_folder
+
 FLEET_GROUPS = ("gpu_nodes", "gateways", "k3s_servers", "k3s_agents")
 INVENTORY_WORDS = (
     "fleet_gpus",
@@ -69,11 +71,14 @@ def to_contact(hosts: Mapping[str, Mapping[str, Any]], contact: str) -> list[str
     )
 
 
-def shape_requests(models: Any, hosts: Mapping[str, Mapping[str, Any]], inventory_dir: str) -> list[dict[str, Any]]:
+def shape_requests(
+    models: Any, hosts: Mapping[str, Mapping[str, Any]], inventory_dir: str, bundle: str = ""
+) -> list[dict[str, Any]]:
     """Where each model's shape is read: {name, on, path | hub and revision}.
 
     A source is a hub id, an absolute path on the hosts (read on the first GPU node that answers) or
-    ``controller:<directory>``, relative to the inventory. What is no such thing is the planner's to refuse.
+    ``controller:<directory>``, relative to the inventory; with a bundle, that is the model's folder in it. What is no
+    such thing is the planner's to refuse.
     """
     answering = [name for name, host in sorted(hosts.items()) if host["reachable"] and "gpu_nodes" in host["groups"]]
     requests = []
@@ -82,7 +87,8 @@ def shape_requests(models: Any, hosts: Mapping[str, Mapping[str, Any]], inventor
         if not isinstance(name, str) or not isinstance(source, str):
             continue
         if source.startswith(CONTROLLER_PREFIX):
-            requests.append({"name": name, "on": "localhost", "path": controller_path(source, inventory_dir)})
+            path = weights_folder(bundle, name) if bundle else controller_path(source, inventory_dir)
+            requests.append({"name": name, "on": "localhost", "path": path})
         elif not source.startswith("/"):
             revision = model.get("revision")
             requests.append(

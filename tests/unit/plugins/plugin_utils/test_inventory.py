@@ -94,6 +94,12 @@ def test_each_kind_of_source_is_read_where_it_is():
         {"name": "elsewhere", "on": "localhost", "path": "/srv/weights"},
         {"name": "there", "on": "a", "path": "/srv/models/x"},
     ]
+    bundled = _inventory.shape_requests(models, hosts, "/inv/", "/srv/bundle")
+    assert [request.get("path") for request in bundled[2:]] == [
+        "/srv/bundle/models/beside",
+        "/srv/bundle/models/elsewhere",
+        "/srv/models/x",
+    ]
 
 
 @pytest.mark.parametrize(
