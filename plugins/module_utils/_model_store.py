@@ -263,16 +263,19 @@ MADE_HERE = 12
 """Hex digits of the content id that name a model's directory."""
 
 
-def prunable(root: str, keep: Iterable[str]) -> list[str]:
-    """Return the directories under `root` that this store made and nobody keeps, sorted.
+def prunable(root: str, keep: Iterable[str], revisions: int = 0) -> list[str]:
+    """Return the directories under `root` that this store made and nobody keeps, sorted, but the newest of each model.
 
     Those are <root>/<model>/<12 hex digits>, with or without the staging suffix, and never one that is, holds or lies
-    in a path of `keep`. Links are not followed.
+    in a path of `keep`. Links are not followed. `revisions`: how many whole ones of each model stay besides, the last.
     """
     kept = [os.path.normpath(path) for path in keep]
     found = []
     for model in _directories(root):
-        found += [path for path in _directories(model) if _made_here(path) and not any(_related(path, k) for k in kept)]
+        free = [path for path in _directories(model) if _made_here(path) and not any(_related(path, k) for k in kept)]
+        whole = [path for path in free if not path.endswith(STAGING_SUFFIX)]
+        newest = sorted(whole, key=lambda path: (os.stat(path).st_mtime_ns, path), reverse=True)[:revisions]
+        found += [path for path in free if path not in newest]
     return sorted(found)
 
 

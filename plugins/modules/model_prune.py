@@ -25,6 +25,10 @@ options:
     type: list
     elements: path
     required: true
+  revisions:
+    description: How many further sets of weights of each model stay, those that came last.
+    type: int
+    default: 0
 author:
   - The gpufleet authors (@gpufleet)
 extends_documentation_fragment:
@@ -65,12 +69,13 @@ def main() -> None:
         argument_spec={
             "root": {"type": "path", "required": True},
             "keep": {"type": "list", "elements": "path", "required": True},
+            "revisions": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
     root, keep = module.params["root"], module.params["keep"]
     try:
-        removed = prunable(root, keep)
+        removed = prunable(root, keep, module.params["revisions"])
         if not module.check_mode:
             prune(root, removed)
     except OSError as error:

@@ -157,7 +157,10 @@ def _environment(path: str) -> dict[str, str]:
 def _model_store(
     bill: Bill, units: Iterable[Mapping[str, Any]], pods: Iterable[Model], kept_for_pods: Iterable[str]
 ) -> dict[str, Any]:
-    """Weights that the inventory lists are put in place; others that held units or pods still read are only kept."""
+    """Weights that the inventory lists are put in place; others that held units or pods still read are only kept.
+
+    Where a held unit reads an earlier revision, the next one is brought already, so that its restart finds it there.
+    """
     listed = {model.name: _stored(model, bill.weights[model.name], bill.settings) for model in bill.models}
     entries, kept = {model.name: listed[model.name] for model in pods}, set(kept_for_pods)
     for unit in units:
@@ -166,6 +169,8 @@ def _model_store(
             entries[name] = listed[name]
         else:
             kept.add(path)
+            if name in listed and listed[name]["source_kind"] != "host":
+                entries[name] = listed[name]
     paths = {entry["path"] for entry in entries.values()}
     return {
         "model_store_models": [entries[name] for name in sorted(entries)],

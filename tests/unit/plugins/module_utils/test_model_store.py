@@ -313,6 +313,15 @@ def root(tmp_path):
     return tmp_path / "models"
 
 
+def test_the_revisions_that_came_last_may_stay(root):
+    """Of those that nobody lists; one that has not arrived whole is none."""
+    older, newer = root / "llama" / "0123456789ab", root / "llama" / "ba9876543210"
+    os.utime(older, ns=(1, 1))
+    assert prunable(str(root), [], revisions=1) == [str(older), f"{newer}.partial"]
+    assert prunable(str(root), [], revisions=2) == [f"{newer}.partial"]
+    assert prunable(str(root), [str(newer)], revisions=1) == [f"{newer}.partial"]
+
+
 def test_only_what_the_store_made_is_removed(root):
     kept = root / "llama" / "0123456789ab"
     before = content(root.parent)

@@ -103,6 +103,18 @@ def test_the_weights_that_a_held_replica_reads_are_kept_when_its_model_moves():
     assert store["model_store_keep_paths"] == ["/srv/models/small"]
 
 
+def test_the_next_revision_is_brought_while_the_present_one_serves():
+    listed = [model("small", source="controller:weights")]
+    before = make(listed, servers(1))
+    newer = {"small": {**shape(), "content_id": "sha256:" + "cd" * 32}}
+    held = planned(models=listed, hosts=servers(1), shapes=SHAPES | newer, previous=applied(before), settings=PUBLIC)
+    store = held["shares"]["gpu1"]["model_store"]
+    assert held["held"]
+    assert unit(held, "small-0") == unit(before, "small-0")
+    assert [entry["path"] for entry in store["model_store_models"]] == ["/var/lib/gpufleet/models/small/cdcdcdcdcdcd"]
+    assert store["model_store_keep_paths"] == [unit(before, "small-0")["model_path"]]
+
+
 def test_a_held_replica_is_asked_under_the_name_that_it_still_answers_to():
     before = make(TWO, servers(1))
     after = make([model("small", replica_count=2, served_model_name="new")], servers(1), applied(before))
