@@ -41,7 +41,7 @@ KEYS = {
     "waves",
 }
 FINDING_KEYS = {"code", "subject", "reason", "remedies"}
-ROLES = {"gpu_host", "engine", "model_store", "perimeter", "serve", "vllm_stack", "gateway"}
+ROLES = {"gpu_host", "engine", "model_store", "perimeter", "k3s", "serve", "vllm_stack", "gateway"}
 MEMORY_TERMS = ("weights_gib", "activation_gib", "graphs_gib", "kv_gib", "outside_gib", "margin_gib")
 PYTHON_NONE = re.compile(r"(?<![\w\"])None(?![\w\"])")
 """Python's word where an operator should read a value; in quotes it is the operator's own."""
@@ -79,6 +79,7 @@ def problems(plan: Plan) -> list[str]:
         *_front_door(plan),
         *_kubernetes(plan),
         *_perimeter(plan),
+        *_cluster(plan),
         *_memory(plan),
         *_counts(plan),
         *_steps(plan),
@@ -386,6 +387,24 @@ def _nodes(plan: Plan, stack: Mapping[str, Any], entries: Mapping[str, Mapping[s
                 yield f"{node['name']}: {entry['source']} is no path of its model store"
             if len(devices) < entry["ranks"] // entry["nodes"] and not plan["held"]:
                 yield f"{node['name']}: {len(devices)} devices for {entry['ranks']} ranks of {entry['name']}"
+
+
+def _cluster(plan: Plan) -> Iterator[str]:
+    """A cluster begins once and has servers; whoever joins names a server; GPUs are looked for by one server alone."""
+    nodes = {host: roles["k3s"] for host, roles in plan["shares"].items() if "k3s" in roles}
+    inside = {host: node for host, node in nodes.items() if node["k3s_node_role"] != "none"}
+    if not inside:
+        return
+    servers = [host for host, node in inside.items() if node["k3s_node_role"] == "server"]
+    begin = [host for host, node in inside.items() if not node["k3s_server_address"]]
+    if not servers or len(begin) > 1 or not set(begin) <= set(servers):
+        yield f"the cluster has the servers {servers}, and {begin} begin it"
+    for host, node in nodes.items():
+        if plan["hosts"][host]["state"] == "planned" and node["k3s_server_host"] not in servers:
+            yield f"{host} asks {node['k3s_server_host']!r}, which is no server of the cluster"
+    answering = [node for host, node in inside.items() if plan["hosts"][host]["state"] == "planned"]
+    if sum(bool(node["k3s_gpu_nodes"]) for node in answering) > 1:
+        yield "several servers bring the device plugin"
 
 
 def _perimeter(plan: Plan) -> Iterator[str]:

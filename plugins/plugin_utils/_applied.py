@@ -22,7 +22,7 @@ from ._reading import Reader, is_whole
 from ._text import natural_key
 from ._weights import Layout, layout_of
 
-ROLES = ("gpu_host", "engine", "model_store", "perimeter", "serve", "vllm_stack", "gateway")
+ROLES = ("gpu_host", "engine", "model_store", "perimeter", "k3s", "serve", "vllm_stack", "gateway")
 """The roles whose options come from the plan, in the order in which they run."""
 
 

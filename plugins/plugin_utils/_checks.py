@@ -15,6 +15,7 @@ from ._draft import Draft
 from ._executor import RAY
 from ._flag_check import check_cpu_pipeline, check_files, check_known, check_needed, warn_of_unreckoned
 from ._fleet import LOST, REFUSED, UNREACHABLE, Host
+from ._k3s_nodes import check_servers
 from ._text import counted, did_you_mean, gib, listing
 from ._units import model_path
 from ._wishes import Model
@@ -28,6 +29,7 @@ def check(draft: Draft) -> None:
         _lost_hosts,
         _left_hosts,
         check_other_side,
+        check_servers,
         _ports,
         _front_door,
         _disks,

@@ -23,6 +23,7 @@ from ._executor import UNI, executor
 from ._findings import Finding
 from ._fleet import UNREACHABLE, Host
 from ._interval import Interval
+from ._k3s_nodes import NONE, k3s_options
 from ._layout import model_tier
 from ._memory import RankMemory
 from ._perimeter import Perimeter, perimeter
@@ -121,7 +122,9 @@ def _gateways(draft: Draft, change: Transition) -> tuple[str, ...]:
 
 
 def _perimeter(draft: Draft, change: Transition, gateways: tuple[str, ...]) -> Perimeter:
-    return perimeter([placed.units for placed in change.in_force.values()], gateways, draft.fleet, draft.settings)
+    nodes = [draft.fleet.hosts[name] for name, node in k3s_options(draft).items() if node["k3s_node_role"] != NONE]
+    replicas = [placed.units for placed in change.in_force.values()]
+    return perimeter(replicas, gateways, draft.fleet, draft.settings, nodes)
 
 
 def _bill(
@@ -145,6 +148,7 @@ def _bill(
         settings=draft.settings,
         stacks=draft.stacks,
         cluster=cluster,
+        nodes=k3s_options(draft),
         perimeter=walls,
     )
 

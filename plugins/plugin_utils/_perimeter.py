@@ -15,6 +15,7 @@ from typing import Any
 
 from ._executor import ray_block
 from ._fleet import Fleet, Host
+from ._k3s import API_PORT
 from ._placement import GROUP_PORTS
 from ._settings import Settings
 from ._text import natural_key
@@ -26,6 +27,10 @@ listened on 25 of them at the host's own network address."""
 SELF_CHOSEN_PURPOSE = "ports that engines choose for themselves"
 Units = Mapping[str, Mapping[str, Any]]
 """One replica: the options of its unit on each of its hosts, the head's first."""
+KUBELET_PORT, ETCD_PORTS = 10250, (2379, 2380)
+"""What nodes of k3s listen on beside the API. Source: k3s, requirements."""
+PODS = "10.42.0.0/16"
+"""Where a node's own pods speak from. Source: k3s, cluster-cidr."""
 SCRAPER = "fleet_scrapers"
 """The name of a source that is no host of the fleet."""
 
@@ -112,11 +117,18 @@ class Perimeter:
         }
 
 
-def perimeter(replicas: Iterable[Units], gateways: Collection[str], fleet: Fleet, settings: Settings) -> Perimeter:
-    """The pairs of a fleet. ``replicas``: the units of each."""
+def perimeter(
+    replicas: Iterable[Units],
+    gateways: Collection[str],
+    fleet: Fleet,
+    settings: Settings,
+    nodes: Collection[Host] = (),
+) -> Perimeter:
+    """The pairs of a fleet. ``replicas``: the units of each. ``nodes``: those of the cluster that is ours."""
     front = [fleet.hosts[name] for name in sorted(gateways, key=natural_key)]
     doors = [door for units in replicas for door in _replica_doors(units, front, fleet)]
     doors += [_metrics_door(host, settings) for host in front]
+    doors += [door for node in nodes for door in _node_doors(node, nodes)]
     serving = {host for units in replicas for host in units}
     doors += [Door(host, *SELF_CHOSEN_PORTS, SELF_CHOSEN_PURPOSE) for host in serving]
     planned = [door for door in doors if fleet.hosts[door.host].planned]
@@ -144,6 +156,23 @@ def _replica_doors(units: Units, front: list[Host], fleet: Fleet) -> Iterator[Do
     if group and (block := ray_block(group.get("ray_port"))):
         for member in units:
             yield Door(member, block[0], block[-1], f"Ray of replica {unit['name']}", _others(group, member))
+
+
+def _node_doors(node: Host, nodes: Collection[Host]) -> Iterator[Door]:
+    """What a node of k3s listens on: for the other nodes and for its own pods, and etcd for the other servers.
+
+    The ports of nodes that lead to pods are not among them: the kernel hands their connections on before these rules.
+    """
+    inside = (*_from_others(node, nodes), Source("pods", PODS))
+    if "k3s_servers" in node.groups:
+        servers = [other for other in nodes if "k3s_servers" in other.groups]
+        yield Door(node.name, *ETCD_PORTS, "etcd of the cluster", _from_others(node, servers))
+        yield Door(node.name, API_PORT, API_PORT, "Kubernetes and k3s", inside)
+    yield Door(node.name, KUBELET_PORT, KUBELET_PORT, "kubelet", inside)
+
+
+def _from_others(node: Host, nodes: Collection[Host]) -> tuple[Source, ...]:
+    return tuple(source for other in nodes if other is not node for source in _speaks_from(other, node))
 
 
 def _metrics_door(host: Host, settings: Settings) -> Door:

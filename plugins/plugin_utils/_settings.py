@@ -42,6 +42,7 @@ SETTING_WORDS = {
     "allow_tier_change": "fleet_allow_tier_change",
     "host_stacks": "host_stack.json",
     "adopt_measured": "fleet_adopt_measured",
+    "k3s_manage": "fleet_k3s_manage",
 }
 """Each setting and the variable that an operator writes for it."""
 
@@ -52,7 +53,8 @@ class Settings:
 
     engine_port, master_port, ray_port: the first of the blocks that engines listen on, that groups of hosts meet at,
     and that Ray clusters have for themselves; all below where Linux takes ports for programs that name none.
-    scrapers: the networks that may read the front door's metrics.
+    scrapers: the networks that may read the front door's metrics. k3s_manage: whether the cluster is
+    brought; otherwise it is somebody else's.
     """
 
     inventory_name: str = "fleet"
@@ -76,6 +78,7 @@ class Settings:
     allow_tier_change: bool = False
     host_stacks: dict[str, Any] = field(default_factory=dict)
     adopt_measured: bool = False
+    k3s_manage: bool = True
 
     @property
     def scheme(self) -> str:
@@ -109,6 +112,7 @@ def read_settings(value: Any, findings: Findings) -> Settings:
         allow_tier_change=reader.flag("allow_tier_change"),
         host_stacks=reader.mapping("host_stacks"),
         adopt_measured=reader.flag("adopt_measured"),
+        k3s_manage=reader.flag("k3s_manage", default=True),
     )
     _check_front_door(settings, findings)
     return settings

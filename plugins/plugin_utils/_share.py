@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ._applied import ROLES, Applied
@@ -65,7 +65,7 @@ class Bill:
     in_force: replica -> its units by host. fresh: the replicas whose unit is the planned one (the others are held or
     left alone as applied). traffic: replica -> its weight at the gateway. gateways: hosts of the front door.
     stacks: host -> its driver stack. perimeter: who may reach which port. cluster: what runs on Kubernetes, None in the
-    other tiers.
+    other tiers. nodes: host -> what it is in the k3s cluster.
     """
 
     models: tuple[Model, ...]
@@ -80,6 +80,7 @@ class Bill:
     stacks: Mapping[str, Mapping[str, Any]]
     perimeter: Perimeter
     cluster: Cluster | None = None
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def units_on(self) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}
@@ -100,7 +101,7 @@ def build(bill: Bill) -> dict[str, dict[str, dict[str, Any]]]:
     shares = {}
     for host in bill.fleet.hosts.values():
         if host.state == UNREACHABLE:
-            options = bill.applied.roles.get(host.name, {})
+            options = _kept(bill, host.name)
         elif host.planned:
             options = _options(bill, host.name, units.get(host.name, []), front)
         else:
@@ -109,6 +110,12 @@ def build(bill: Bill) -> dict[str, dict[str, dict[str, Any]]]:
         if roles:
             shares[host.name] = roles
     return shares
+
+
+def _kept(bill: Bill, host: str) -> dict[str, dict[str, Any]]:
+    """The last share of a host that does not answer. What runs on Kubernetes another server hands over by now."""
+    options = bill.applied.roles.get(host, {})
+    return {role: given for role, given in options.items() if role != "vllm_stack" or not bill.cluster}
 
 
 def _options(
@@ -129,6 +136,8 @@ def _options(
     walls = bill.perimeter if bill.fleet.hosts[host].perimeter else Perimeter()
     if (closed := walls.options(host))["perimeter_doors"] or "perimeter" in before:
         options["perimeter"] = closed
+    if host in bill.nodes:
+        options["k3s"] = dict(bill.nodes[host])
     if units or "serve" in before:
         options["serve"] = {
             "serve_units": units,
@@ -136,7 +145,7 @@ def _options(
         }
     if bill.cluster and host == bill.cluster.server:
         options["vllm_stack"] = bill.cluster.options()
-    elif "vllm_stack" in before:
+    elif "vllm_stack" in before and not bill.cluster:
         options["vllm_stack"] = {"vllm_stack_models": [], "vllm_stack_nodes": []}
     if host in bill.gateways or "gateway" in before:
         options["gateway"] = _gateway(bill, host, front if host in bill.gateways else [])

@@ -106,14 +106,15 @@ def node_faults(options: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) 
             faults.append(
                 f"The cluster has no node {wanted['name']}; it has {seen}. Join it, or take it out of the plan."
             )
-        elif not _is_ready(node):
+        elif not node_ready(node):
             faults.append(f"The node {wanted['name']} is not ready. Look at: kubectl describe node {wanted['name']}")
         else:
             faults += _gpu_faults(wanted, node, options)
     return faults
 
 
-def _is_ready(node: Mapping[str, Any]) -> bool:
+def node_ready(node: Mapping[str, Any]) -> bool:
+    """Whether Kubernetes calls a Node ready."""
     conditions = node.get("status", {}).get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
