@@ -35,8 +35,8 @@ ON_NEWEST_CORE = {"fleet"}
 # Scenarios with the real engine, which takes all cores that it finds.
 REAL_ENGINE = {"fleet", "multi_node"}
 
-# Scenarios that break a fleet in every way, and wait each time until it has healed.
-SOAKING = {"groups"}
+# Scenarios that take their time: one moves gibibytes, one breaks a fleet in every way and waits until it has healed.
+SOAKING = {"fan_out", "groups"}
 
 # The longest begins first, so that no core is idle at the end.
 LONGEST = {"lifecycle"}
