@@ -76,7 +76,9 @@ def _apt(arguments: Sequence[str], folder: str) -> str:
     ]
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False)
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PackageError(f"apt-get cannot be run to its end: {error}") from None
     if done.returncode != 0:
@@ -86,7 +88,9 @@ def _apt(arguments: Sequence[str], folder: str) -> str:
 
 
 def _stanza(path: str) -> str:
-    fields = subprocess.run(["dpkg-deb", "--field", path], capture_output=True, text=True, check=True).stdout
+    fields = subprocess.run(  # pylint: disable=ansible-bad-function
+        ["dpkg-deb", "--field", path], capture_output=True, text=True, check=True
+    ).stdout
     return (
         f"{fields.rstrip()}\nFilename: ./{os.path.basename(path)}\nSize: {os.path.getsize(path)}\n"
         f"SHA256: {sha256_of(path)}\n"
