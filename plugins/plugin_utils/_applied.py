@@ -20,6 +20,7 @@ from ._measured import Measured, UnreadableError, read_measured
 from ._placement import Ports
 from ._reading import Reader, is_whole
 from ._text import natural_key
+from ._units_by_host import UnitsByHost
 from ._weights import Layout, layout_of
 
 ROLES = ("gpu_host", "engine", "model_store", "perimeter", "k3s", "serve", "vllm_stack", "gateway")
@@ -27,7 +28,7 @@ ROLES = ("gpu_host", "engine", "model_store", "perimeter", "k3s", "serve", "vllm
 
 
 @dataclass(frozen=True, slots=True)
-class AppliedReplica:
+class AppliedReplica(UnitsByHost):
     """One replica as it was last put onto its hosts.
 
     units: host -> the options of its unit there, word for word, the head's first; empty for a stray. active: systemd
@@ -41,20 +42,6 @@ class AppliedReplica:
     active: bool = False
     live: bool = False
     measured: Measured | None = None
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        return tuple(self.units)
-
-    @property
-    def host(self) -> str:
-        """The head's, which the gateways send to."""
-        return self.hosts[0]
-
-    @property
-    def unit(self) -> dict[str, Any]:
-        """The head's unit."""
-        return self.units[self.host]
 
     @property
     def devices(self) -> tuple[str, ...]:

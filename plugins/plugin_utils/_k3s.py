@@ -10,12 +10,12 @@ given again, and a process list shows them.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ._address import in_url, is_address
 from ._stack_options import node_ready
 from ._stack_values import GPU_RESOURCE
 
@@ -46,7 +46,7 @@ def config(options: Mapping[str, Any], token: str, agent_token: str) -> dict[str
     if begins:
         words["cluster-init"] = True
     else:
-        words["server"] = f"https://{_in_url(options['k3s_endpoint'] or options['k3s_server_address'])}:{API_PORT}"
+        words["server"] = f"https://{in_url(options['k3s_endpoint'] or options['k3s_server_address'])}:{API_PORT}"
     if serves:
         words |= {
             "agent-token": agent_token,
@@ -107,7 +107,7 @@ def gpu_faults(nodes: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str,
 
 def _option_faults(options: Mapping[str, Any]) -> Iterator[str]:
     name, role = options["k3s_node_name"], options["k3s_node_role"]
-    if not _is_address(options["k3s_node_address"]):
+    if not is_address(options["k3s_node_address"]):
         yield f"k3s_node_address of {name} is {options['k3s_node_address']!r}. Give its IP address among the nodes."
     if role == "agent" and not options["k3s_server_address"]:
         yield f"{name} is an agent and k3s_server_address is empty. Name the server that it joins."
@@ -171,15 +171,3 @@ def _step_faults(name: str, running: str, wanted: str) -> Iterator[str]:
             f"{name} runs k3s {running}, and k3s_version is {wanted}. Kubernetes goes one minor version at a time: "
             f"name a release of v{old[0]}.{old[1] + 1} first."
         )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._address import is_address
 from ._executor import ray_block
 from ._fleet import Fleet, Host
 from ._k3s import API_PORT
@@ -205,15 +206,6 @@ def _speaks_from(gateway: Host, to: Host) -> Iterator[Source]:
     for address in sorted({gateway.address, gateway.default_address, *near} - {None}, key=str):
         if is_address(address):
             yield Source(gateway.name, str(address))
-
-
-def is_address(text: str | None) -> bool:
-    """Whether this is an IP address. A host that nobody has asked yet may be known by its name alone."""
-    try:
-        ipaddress.ip_address(text or "")
-    except ValueError:
-        return False
-    return True
 
 
 def _addresses(sources: Iterable[Source]) -> list[str]:

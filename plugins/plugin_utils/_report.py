@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._address import in_url
 from ._predicted import prediction
 from ._text import counted, listing
 
@@ -125,8 +126,7 @@ def root(endpoint: Mapping[str, Any]) -> str:
     """The front door's address as a URL without a path."""
     usual = {"http": 80, "https": 443}[endpoint["scheme"]]
     port = "" if endpoint["port"] == usual else f":{endpoint['port']}"
-    address = f"[{endpoint['address']}]" if ":" in endpoint["address"] else endpoint["address"]
-    return f"{endpoint['scheme']}://{address}{port}"
+    return f"{endpoint['scheme']}://{in_url(endpoint['address'])}{port}"
 
 
 def _models(plan: Plan) -> Iterator[Section]:

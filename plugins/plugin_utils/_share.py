@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._address import is_address
 from ._applied import ROLES, Applied
 from ._cluster import Cluster
 from ._fleet import UNREACHABLE, Fleet
-from ._perimeter import Perimeter, is_address
+from ._perimeter import Perimeter
 from ._settings import Settings
 from ._shapes import Weights
 from ._steps import Placed

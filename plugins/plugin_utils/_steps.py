@@ -17,6 +17,7 @@ from typing import Any
 from ._applied import Applied, AppliedReplica
 from ._executor import ray_block
 from ._text import listing, natural_key
+from ._units_by_host import UnitsByHost
 
 RESTART_REMEDY = "say fleet_allow_restart=true: it is then drained, and restarted one failure domain after another"
 
@@ -26,24 +27,10 @@ MOST_DIFFERENCES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(UnitsByHost):
     """A replica's units by host, the head's first."""
 
     units: dict[str, dict[str, Any]]
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        return tuple(self.units)
-
-    @property
-    def host(self) -> str:
-        """The head's, which the gateways send to."""
-        return self.hosts[0]
-
-    @property
-    def unit(self) -> dict[str, Any]:
-        """The head's unit."""
-        return self.units[self.host]
 
     @property
     def needs(self) -> list[tuple[str, str]]:
