@@ -4,23 +4,20 @@
 
 """A bundle: one directory with all that a fleet needs from outside, its manifest, its licences and what it is made of.
 
-The manifest lists every file with its size and sha256. The list of components is CycloneDX 1.6 JSON
-(https://cyclonedx.org/docs/1.6/json/), with package URLs (https://github.com/package-url/purl-spec). Nothing in either
-depends on the time or the place where it was made. Standard library alone.
+The manifest lists every file with its size and sha256. Nothing in it depends on the time or the place where it was made.
 """
 
 from __future__ import annotations
 
-import email.parser
 import json
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-from urllib.parse import quote
+from functools import partial
 
+from ansible_collections.gpufleet.serving.plugins.module_utils._components import components
 from ansible_collections.gpufleet.serving.plugins.module_utils._content import (
     ContentError,
     FileRecord,
@@ -49,12 +46,8 @@ def files_of(bundle: str) -> list[str]:
 
 def records_of(bundle: str) -> list[FileRecord]:
     """Return every file of a bundle but the manifest, with its size in bytes and sha256."""
-    paths = files_of(bundle)
     with ThreadPoolExecutor(HASH_THREADS) as pool:
-        sums = pool.map(sha256_of, (os.path.join(bundle, path) for path in paths))
-        return [
-            FileRecord(path, os.path.getsize(os.path.join(bundle, path)), digest) for path, digest in zip(paths, sums)
-        ]
+        return list(pool.map(partial(_record, bundle), files_of(bundle)))
 
 
 def manifest(records: Iterable[FileRecord]) -> str:
@@ -93,92 +86,19 @@ def faults(bundle: str) -> list[str]:
 def seal(bundle: str, models: Iterable[dict]) -> list[str]:
     """Write licences, components and, last of all, the manifest. Returns the files that were written anew.
 
-    models: name, source, content_id of each set of weights.
+    models: name, source, content_id of each set of weights. Every file is read once.
     """
     wheels = [os.path.join(bundle, path) for path in files_of(bundle) if path.endswith(".whl")]
     written = [path for wheel in wheels for path in _keep_licences(wheel, os.path.join(bundle, LICENCES))]
-    listed = components(wheels, _package_lists(bundle), models)
-    written += _write(os.path.join(bundle, COMPONENTS), json.dumps(listed, indent=1, sort_keys=True) + "\n")
-    return written + _write(os.path.join(bundle, MANIFEST), manifest(records_of(bundle)))
+    records = {record.path: record for record in records_of(bundle)}
+    written += _write(os.path.join(bundle, COMPONENTS), components(bundle, records.values(), models))
+    records[COMPONENTS] = _record(bundle, COMPONENTS)
+    return written + _write(os.path.join(bundle, MANIFEST), manifest(sorted(records.values())))
 
 
-def components(wheels: Iterable[str], packages: Iterable[tuple[str, str]], models: Iterable[dict]) -> dict[str, Any]:
-    """Return CycloneDX of wheels by their paths, Debian packages by (distribution, their index's text), and weights."""
-    found = [_wheel(path) for path in wheels]
-    found += [_package(system, stanza) for system, text in packages for stanza in stanzas(text)]
-    found += [_model(model) for model in models]
-    unique = {component["purl"] + component.get("hashes", [{}])[0].get("content", ""): component for component in found}
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "components": [unique[key] for key in sorted(unique)],
-    }
-
-
-def stanzas(text: str) -> Iterator[dict[str, str]]:
-    """Yield the packages of an index of apt, each with its fields; further lines of a field are left out."""
-    for block in re.split(r"\n\s*\n", text.strip()):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and not line.startswith(" "))
-        if "Package" in fields:
-            yield fields
-
-
-def _wheel(path: str) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        (name,) = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
-        about = email.parser.Parser().parsestr(archive.read(name).decode("utf-8", "replace"), headersonly=True)
-    licence = about.get("License-Expression") or (about.get("License") or "").strip().split("\n")[0]
-    classifiers = [
-        line.rpartition(" :: ")[2] for line in about.get_all("Classifier", []) if line.startswith("License ::")
-    ]
-    project = re.sub(r"[-_.]+", "-", about["Name"]).lower()
-    return {
-        "type": "library",
-        "name": project,
-        "version": about["Version"],
-        "purl": f"pkg:pypi/{project}@{quote(about['Version'], safe='')}",
-        "hashes": [{"alg": "SHA-256", "content": sha256_of(path)}],
-        **_licensed([licence] if licence else classifiers),
-    }
-
-
-def _package(system: str, fields: dict[str, str]) -> dict[str, Any]:
-    distribution = system.partition("-")[0]
-    version = quote(fields["Version"], safe="")
-    return {
-        "type": "library",
-        "name": fields["Package"],
-        "version": fields["Version"],
-        "purl": f"pkg:deb/{distribution}/{quote(fields['Package'], safe='')}@{version}?arch={fields['Architecture']}",
-        "hashes": [{"alg": "SHA-256", "content": fields["SHA256"]}],
-    }
-
-
-def _model(model: dict) -> dict[str, Any]:
-    identity = model["content_id"].partition(":")[2]
-    kind = "huggingface" if model["content_id"].startswith("git:") else "generic"
-    name = model["source"] if kind == "huggingface" else model["name"]
-    return {
-        "type": "machine-learning-model",
-        "name": name,
-        "version": identity,
-        "purl": f"pkg:{kind}/{quote(name)}@{identity}",
-    }
-
-
-def _licensed(names: list[str]) -> dict[str, Any]:
-    return {"licenses": [{"license": {"name": name}} for name in names]} if names else {}
-
-
-def _package_lists(bundle: str) -> list[tuple[str, str]]:
-    """The indexes of a bundle's packages, each with the system that they are for."""
-    found = []
-    for path in files_of(bundle):
-        if os.path.basename(path) == "Packages":
-            with open(os.path.join(bundle, path), encoding="utf-8") as stream:
-                found.append((os.path.basename(os.path.dirname(path)), stream.read()))
-    return found
+def _record(bundle: str, path: str) -> FileRecord:
+    whole = os.path.join(bundle, path)
+    return FileRecord(path, os.path.getsize(whole), sha256_of(whole))
 
 
 def _keep_licences(wheel: str, folder: str) -> list[str]:

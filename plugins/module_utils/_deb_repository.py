@@ -49,9 +49,9 @@ def index(folder: str) -> str:
     return "\n".join(_stanza(path) for path in sorted(glob.glob(os.path.join(folder, "*.deb"))))
 
 
-def pack(folder: str, archive: str) -> None:
-    """Pack packages and, last, their index into one file: a host that has the index has all."""
-    write_durably(os.path.join(folder, INDEX), index(folder))
+def pack(folder: str, listed: str, archive: str) -> None:
+    """Pack packages and, last, the text of their index into one file: a host that has the index has all."""
+    write_durably(os.path.join(folder, INDEX), listed)
     unfinished = archive + ".part"
     with tarfile.open(unfinished, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in [*sorted(glob.glob(os.path.join(folder, "*.deb"))), os.path.join(folder, INDEX)]:

