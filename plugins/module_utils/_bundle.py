@@ -4,7 +4,7 @@
 
 """A bundle: one directory with all that a fleet needs from outside, its manifest, its licences and what it is made of.
 
-The manifest lists every file with its size and sha256. Nothing in it depends on the time or the place where it was made.
+The manifest lists every file with its size and sha256. Nothing in it depends on when and where it was made.
 """
 
 from __future__ import annotations
