@@ -242,6 +242,54 @@ def test_a_client_that_leaves_is_forgotten(engine):
     running.wait_for(lambda: running.metric("vllm:num_requests_running") == 0)
 
 
+@pytest.fixture
+def group(launch):
+    """The first of two nodes, before the other has come, what starts that, and the port where they meet."""
+    port, master = free_port(), free_port()
+    flags = ("--tensor-parallel-size", "2", "--nnodes", "2", "--master-port", str(master))
+    first = Running(launch(port, *flags, "--node-rank", "0"), port)
+    return first, lambda: launch(free_port(), *flags, "--node-rank", "1", "--headless"), master
+
+
+def test_a_group_serves_when_all_nodes_are_here_and_needs_each_for_a_step(group):
+    first, start_other, master = group
+    time.sleep(0.5)
+    assert refuses(first.port)
+    other = start_other()
+    first.wait_for(lambda: not refuses(first.port))
+    assert not refuses(master), "a stranger is nobody"
+    assert first.complete()[0] == 200
+    other.send_signal(signal.SIGSTOP)
+    result = in_background(first.complete)
+    time.sleep(0.5)
+    assert first.metric("vllm:num_requests_running") == 1
+    assert first.call("GET", "/health")[0] == 200
+    other.send_signal(signal.SIGCONT)
+    assert result()[0] == 200
+
+
+def test_a_lost_node_is_noticed_by_the_next_request_alone(group):
+    first, start_other, _master = group
+    other = start_other()
+    first.wait_for(lambda: not refuses(first.port))
+    other.kill()
+    time.sleep(0.5)
+    assert first.call("GET", "/health")[0] == 200
+    assert first.complete()[0] == 500
+    assert first.process.wait(10) == 0
+
+
+def test_a_headless_node_outlives_the_first_one(group):
+    first, start_other, _master = group
+    other = start_other()
+    first.wait_for(lambda: not refuses(first.port))
+    first.process.kill()
+    time.sleep(0.5)
+    assert other.poll() is None
+    other.terminate()
+    assert other.wait(10) == 0
+
+
 def test_faults_strike_until_they_are_cleared(engine):
     running = engine()
     running.call("POST", "/mock/fault", {"kind": "error", "status": 503, "prompt": "poison"})

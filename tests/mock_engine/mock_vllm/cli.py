@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 from .api import Api
 from .bench import bench
 from .engine import Engine
 from .http import Front
 from .kv_cache import kv_cache
+from .nodes import take_part
 from .settings import Behaviour, Settings, SettingsError, check_model, read_behaviour, read_settings
 
 VERSION = "0.32.0+cpu"
@@ -57,6 +60,24 @@ async def _serve(settings: Settings, behaviour: Behaviour) -> None:
     engine = Engine(settings, behaviour, cache, ended.set)
     engine.start()
     loop.add_signal_handler(signal.SIGTERM, lambda: asyncio.ensure_future(engine.shut_down()))
+    if settings.headless:
+        await _before(ended, take_part(settings))
+    elif await _before(ended, engine.gather()):
+        await _answer(engine, settings, ended)
+    engine.stop()
+
+
+async def _before(ended: asyncio.Event, what: Coroutine[Any, Any, None]) -> bool:
+    """Whether something is done before the engine ends; it is given up then."""
+    tasks = [asyncio.ensure_future(what), asyncio.ensure_future(ended.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    return not ended.is_set()
+
+
+async def _answer(engine: Engine, settings: Settings, ended: asyncio.Event) -> None:
+    """Answer requests until the engine ends, and end when the last answer is out."""
     api = Api(engine, os.environ.get("VLLM_API_KEY", ""), VERSION)
     keep_alive = float(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", _KEEP_ALIVE_SECONDS))
     front = Front(api.handle, keep_alive)
@@ -66,4 +87,3 @@ async def _serve(settings: Settings, behaviour: Behaviour) -> None:
     await ended.wait()
     server.close()
     await front.finished()
-    engine.stop()

@@ -17,6 +17,7 @@ from typing import Callable
 
 from .kv_cache import KvCache
 from .metrics import Metrics
+from .nodes import NodeLost, Nodes
 from .settings import Behaviour, Settings
 
 _WORDS = "the fleet answers every call with calm and even voices while the moon crosses over".split()
@@ -24,7 +25,7 @@ _CHILD = "import sys; sys.stdin.read()"
 
 
 class EngineDead(Exception):
-    """A worker process died, and the engine with it."""
+    """A worker process died, or another node, and the engine with it."""
 
 
 class Aborted(Exception):
@@ -61,11 +62,19 @@ class Engine:
         self._stopping = False
         self._on_end = on_end
         self._children: list[subprocess.Popen[bytes]] = []
+        self._nodes = Nodes(settings)
+
+    async def gather(self) -> None:
+        """Wait for the other nodes, as long as it takes."""
+        await self._nodes.gather()
 
     def start(self) -> None:
         """Start the worker processes, under the names that the real ones show, and watch them."""
         loop = asyncio.get_running_loop()
-        names = ["VLLM::EngineCore", *(f"VLLM::Worker_{rank}" for rank in range(self.settings.ranks))]
+        first = self.settings.ranks * self.settings.node_rank
+        names = [f"VLLM::Worker_{rank}" for rank in range(first, first + self.settings.ranks)]
+        if not self.settings.headless:
+            names.insert(0, "VLLM::EngineCore")
         for name in names:
             child = subprocess.Popen([name, "-IS", "-c", _CHILD], executable=sys.executable, stdin=subprocess.PIPE)
             self._children.append(child)
@@ -84,7 +93,11 @@ class Engine:
             loop.call_soon_threadsafe(self._child_ended)
 
     def _child_ended(self) -> None:
-        if not self.dead and not self._stopping:
+        if not self._stopping:
+            self._die()
+
+    def _die(self) -> None:
+        if not self.dead:
             self.dead = True
             asyncio.get_running_loop().call_later(self.behaviour.death_seconds, self._on_end)
 
@@ -146,8 +159,13 @@ class Engine:
             self.metrics.finished[reason] += 1
 
     async def _step(self, prompt: str, gone: Callable[[], bool]) -> None:
-        """Take as long as one token takes; for ever while the engine hangs."""
+        """Take as long as one token takes; for ever while the engine hangs, or a node does not do its part."""
         await asyncio.sleep(self.behaviour.token_seconds)
+        self._check(gone)
+        try:
+            await self._nodes.step()
+        except NodeLost:
+            self._die()
         self._check(gone)
         while self.fault.kind == "hang" and self.fault.hits(prompt):
             await asyncio.sleep(0.05)

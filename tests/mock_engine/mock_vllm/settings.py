@@ -82,11 +82,16 @@ class Settings:
     max_num_seqs: int = 256
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    nnodes: int = 1
+    node_rank: int = 0
+    master_addr: str = "127.0.0.1"
+    master_port: int = 29501
+    headless: bool = False
 
     @property
     def ranks(self) -> int:
-        """Worker processes, one a rank."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        """Worker processes of this host, one a rank."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size // self.nnodes
 
 
 @dataclass(frozen=True)
