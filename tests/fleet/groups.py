@@ -27,17 +27,23 @@ Fault = Callable[[], object]
 
 @dataclass(frozen=True)
 class Group:
-    """The hosts of one replica, the head first."""
+    """The hosts of one replica, the head first, and their addresses."""
 
     replica: str
     model: str
     hosts: tuple[str, ...]
+    addresses: tuple[str, ...]
     front_door: FrontDoor
 
     @property
     def head(self) -> str:
         """The host that answers requests."""
         return self.hosts[0]
+
+    @property
+    def other(self) -> str:
+        """The host behind the head."""
+        return self.hosts[1]
 
     @property
     def unit(self) -> str:
@@ -53,28 +59,39 @@ class Group:
         """The epoch of each host."""
         return [self.guard(host)["epoch"] for host in self.hosts]
 
-    def processes(self, host: str) -> set[int]:
-        """Whatever is in the unit's control group."""
+    def engines_port(self) -> int:
+        """Where the engines, or the parts of Ray, of the present epoch meet."""
+        settings = json.loads(shell(self.head, f"cat /etc/gpufleet/serve/{self.replica}.json"))["group"]
+        return settings["master_port"] + 1 + self.epochs()[0] % 15
+
+    def processes(self, host: str) -> set[str]:
+        """Whatever is in the unit's control group: ids, with the time of their start since a host counts anew."""
         group = shell(host, f"systemctl show --property=ControlGroup --value {self.unit}").strip()
         files = " ".join(f"/sys/fs/cgroup{folder}{group}/cgroup.procs" for folder in ("/systemd", ""))
-        return {int(line) for line in shell(host, f"cat {files}", check=False).split() if line.isdigit()}
+        # behind the name, which may hold anything, the start is the twentieth word
+        each = "sed \"s/.*) /$pid /\" /proc/$pid/stat | cut -d ' ' -f 1,21"
+        return set(shell(host, f"for pid in $(cat {files} 2>/dev/null); do {each}; done", check=False).splitlines())
 
     def has_noticed(self, host: str, before: int) -> bool:
         """Whether a host has ended, or begun anew, since an epoch."""
         told = self.guard(host)
         return told["state"] in ("failed", "meeting", "waiting") or told["epoch"] > before
 
-    def heals(self, fault: str, noticed_within_s: float, cause: Fault, undo: Fault | None = None) -> None:
+    def heals(
+        self, fault: str, noticed_within_s: float, cause: Fault, undo: Fault | None = None, noticed_at: str = ""
+    ) -> None:
         """Cause a fault while answers are on their way, and wait until the replica serves again.
 
-        Prints how long everything took. Asserts that the fault is noticed in time, that the hosts meet once more and no
-        oftener, and that nothing of the earlier start is left.
+        Prints how long everything took. Asserts that the fault is noticed in time, at the head where no other host is
+        named, that the hosts meet once more and no oftener, that nothing of the earlier start is left when the next one
+        begins, and no shared memory afterwards.
         """
         before, processes = max(self.epochs()), {host: self.processes(host) for host in self.hosts}
         with self.answers_under_way() as lost:
             begun = time.monotonic()
             cause()
-            eventually(lambda: self.has_noticed(self.head, before), noticed_within_s + 15, f"{fault}: noticed")
+            witness = noticed_at or self.head
+            eventually(lambda: self.has_noticed(witness, before), noticed_within_s + 15, f"{fault}: noticed")
             noticed = time.monotonic() - begun
             self.forget_failures()
             if undo:
@@ -82,6 +99,9 @@ class Group:
             mended = time.monotonic() - begun if undo else 0.0
             eventually(lambda: self.epochs() == [before + 1] * len(self.hosts), BACK_WITHIN_S, f"{fault}: met again")
             met = time.monotonic() - begun
+            for host in self.hosts:
+                left = self.processes(host) & processes[host]
+                assert not left, f"{host}: processes of the earlier start are left: {left}"
         eventually(lambda: self.front_door.answers(self.model), BACK_WITHIN_S, f"{fault}: serves")
         served = time.monotonic() - begun
         print(
@@ -91,13 +111,21 @@ class Group:
         assert noticed <= noticed_within_s, fault
         assert self.epochs() == [before + 1] * len(self.hosts), "it began anew more than once"
         for host in self.hosts:
-            left = self.processes(host) & processes[host]
-            assert not left, f"{host}: processes of the earlier start are left: {left}"
+            assert not self.forgotten_memory(host), f"{host}: shared memory that nobody has mapped"
+
+    def forgotten_memory(self, host: str) -> str:
+        """Files of the host's and the unit's /dev/shm that no process has mapped or open."""
+        return shell(
+            host,
+            f"pid=$(systemctl show --property=MainPID --value {self.unit}); "
+            "for file in $(find /dev/shm -type f; nsenter --target $pid --mount find /dev/shm -type f); do "
+            "grep -qsF $file /proc/[0-9]*/maps || ls -l /proc/[0-9]*/fd 2>&1 | grep -qF $file || echo $file; done",
+        )
 
     def forget_failures(self) -> None:
         """Have the head start without the pauses that follow upon several failures; its guard is between two starts."""
         path = f"/var/cache/gpufleet/{self.replica}/guard.json"
-        shell(self.head, f"""sed -i 's/"failures": [[][^]]*[]]/"failures": []/' {path}""")
+        shell(self.head, f"""sed -i 's/"failures": [[][^]]*[]]/"failures": []/' {path}""", check=False)
 
     @contextmanager
     def answers_under_way(self) -> Iterator[list[str]]:
@@ -129,9 +157,9 @@ class Group:
         return round(float(held[0])) if held else 0
 
 
-def kill(host: str, pattern: str) -> Fault:
-    """A fault: kill -9 of the processes whose command line fits."""
-    return lambda: shell(host, f"pkill -KILL -f {pattern}")
+def kill(host: str, pattern: str, signal: str = "KILL") -> Fault:
+    """A fault: a signal to the processes whose command line fits."""
+    return lambda: shell(host, f"pkill -{signal} -f {pattern}")
 
 
 def podman(*words: str) -> Fault:

@@ -200,9 +200,11 @@ class FrontDoor:
     key: str
     ca_path: str
 
-    def ask(self, model: str, max_tokens: int = 8, timeout_s: float = 60) -> str:
+    def ask(
+        self, model: str, max_tokens: int = 8, timeout_s: float = 60, prompt: str = "Tensor parallelism splits"
+    ) -> str:
         """The text of one streamed completion; raises CompletionError."""
-        body = {"model": model, "prompt": "Tensor parallelism splits", "max_tokens": max_tokens, "ignore_eos": True}
+        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "ignore_eos": True}
         return stream_completion(self.url, body, self.key, self.ca_path, timeout_s).text
 
     def answers(self, model: str) -> bool:

@@ -33,7 +33,7 @@ LANES = Path(__file__).resolve().parent
 ON_NEWEST_CORE = {"fleet"}
 
 # Scenarios with the real engine, which takes all cores that it finds.
-REAL_ENGINE = {"fleet", "multi_node"}
+REAL_ENGINE = {"fleet"}
 
 # Scenarios that take their time: one moves gibibytes, one breaks a fleet in every way and waits until it has healed.
 SOAKING = {"fan_out", "groups"}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One replica over two hosts with the real engine, in order: each test begins where the one before it ended.
+"""One replica over two hosts with a mock of the engine, in order: each test begins where the one before it ended.
 
 Every fault prints how long it took to be noticed and to be over.
 """
@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from faults import Faults
 from groups import Group, kill
 from harness import main_pid, shell
 
 HEAD, OTHER = HOSTS = ("multi-node1", "multi-node2")
+ADDRESSES = ("10.89.77.122", "10.89.77.123")
 
 
 @pytest.fixture(scope="session")
 def group(front_door):
-    return Group("tiny-0", "tiny", HOSTS, front_door)
+    return Group("tiny-0", "tiny", HOSTS, ADDRESSES, front_door)
 
 
 def test_a_completion_comes_through_the_gateway(front_door):
@@ -27,10 +29,10 @@ def test_a_completion_comes_through_the_gateway(front_door):
 
 
 def test_the_ranks_are_on_both_hosts_and_speak_on_the_planned_network(group):
-    for host, address in zip(HOSTS, ("10.89.77.122", "10.89.77.123"), strict=True):
+    for host, address in zip(HOSTS, ADDRESSES, strict=True):
         told = json.loads(shell(host, "cat /etc/ansible/facts.d/gpufleet_serve.fact"))["options"]["serve_units"][0]
         assert told["group"]["gloo_interface"] == "eth0"
-        assert told["group"]["addresses"] == ["10.89.77.122", "10.89.77.123"]
+        assert told["group"]["addresses"] == [*ADDRESSES]
         environment = shell(host, f"systemctl show --property=Environment {group.unit}")
         assert f"VLLM_HOST_IP={address}" in environment and "GLOO_SOCKET_IFNAME=eth0" in environment
     first, second = group.epochs()
@@ -66,9 +68,27 @@ def test_the_guard_costs_next_to_nothing():
         assert ticks / 100 / age_s < 0.01, f"{host}: {ticks / 100} s of {age_s} s"
 
 
-def test_a_killed_worker_of_the_other_host_restarts_both(group):
-    group.heals("kill -9 of a worker engine", 10, kill(OTHER, "'[V]LLM::Worker'"))
+class TestFaults(Faults):
+    executor = "mock"
+
+    def hang(self, group):
+        body = json.dumps({"kind": "hang"})
+        return lambda: shell(HEAD, f"curl -sS -d '{body}' http://{ADDRESSES[0]}:8000/mock/fault")
+
+    def test_killed_worker(self, group):
+        group.heals("mock: kill -9 of the other host's worker", 10, kill(OTHER, "'[V]LLM::Worker'"))
+
+    def test_killed_engine(self, group):
+        group.heals("mock: kill -9 of the head's engine core", 10, kill(HEAD, "'[V]LLM::EngineCore'"))
 
 
-def test_a_killed_head_restarts_both(group):
-    group.heals("kill -9 of the head engine", 10, kill(HEAD, "'[V]LLM::EngineCore'"))
+def test_nothing_of_it_answers_who_is_not_of_it(fleet):
+    fleet.run("playbooks/audit.yml").expect(0)
+
+
+def test_reset_takes_the_group_and_its_perimeter_away(fleet):
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect(0)
+    for host in HOSTS:
+        assert not shell(host, "nft list tables | grep gpufleet; pgrep -af '[g]uard.py|[v]llm'", check=False)
+        assert not shell(host, "ls -d /etc/gpufleet/serve /usr/local/lib/gpufleet 2>/dev/null", check=False)
+    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect_unchanged()
