@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import pytest
+from groups import Group, kill
 from harness import Fleet, FrontDoor, eventually, left_by_benchmarks, main_pid, measured, shell
 
 REPLICAS = {"tiny-0": "fleet-node1", "tiny-1": "fleet-node2"}
+ADDRESSES = ("10.89.77.72", "10.89.77.73")
 # an engine of this size is back in one to two minutes on two quiet cores
 BACK_WITHIN_S = 400
 
@@ -157,3 +160,30 @@ def test_pipeline_stages_serve_too_and_no_request_fails_on_the_way_there(fleet, 
     assert told["kv_blocks"] == told["predicted"]["kv_blocks"]
     assert "benchmark" not in told, "it was of other settings"
     pipelined.run().expect_unchanged()
+
+
+@pytest.fixture(scope="module")
+def over_ray(fleet: Fleet) -> Fleet:
+    """One replica over both hosts, of which each gives one device."""
+
+    def shrink(hosts: dict[str, Any]) -> None:
+        for host in hosts["gpu_nodes"]["hosts"].values():
+            host["fleet_cpu_devices"] = 1
+
+    model = {
+        **fleet.variables["fleet_models"][0],
+        "replica_count": 1,
+        "distributed_executor_backend": "ray",
+        "engine_env": {"PYTHONPATH": "/srv/cpu_ray"},
+        # compiled engines are those of the tests before
+        "engine_args": {"enforce_eager": True},
+    }
+    return fleet.changed(fleet_models=[model]).with_hosts(shrink)
+
+
+def test_a_replica_over_ray_heals_as_one(over_ray, front_door):
+    over_ray.run("site.yml", "-e", "fleet_allow_restart=true").expect(0)
+    group = Group("tiny-0", "tiny", tuple(REPLICAS.values()), ADDRESSES, front_door)
+    for host in group.hosts:
+        assert "ray::RayWorkerProc" in shell(host, "pgrep -af ray::"), f"{host} has no rank"
+    group.heals("ray: kill -9 of the other host's raylet", 10, kill(group.other, "raylet/[r]aylet"))
