@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ._perimeter import TCP
 from ._report import Item, Section
 from ._text import counted, listing, natural_key
 
@@ -111,7 +112,7 @@ def _targets(plan: Mapping[str, Any], hosts: Mapping[str, Any]) -> Iterator[Targ
         listeners = _listeners(described)
         purposes = {
             door["first_port"]: door["purpose"]
-            for door in plan["perimeter"]["doors"]
+            for door in _tcp_doors(plan)
             if door["host"] == name and door["first_port"] == door["last_port"]
         }
         ports = sorted({*purposes, *(port for port, listener in listeners.items() if _is_engine(listener))})
@@ -161,11 +162,16 @@ def _verdict(plan: Mapping[str, Any], target: Target, result: Mapping[str, Any])
     return UNGUARDED if result["state"] == REFUSES and target.purpose else None
 
 
+def _tcp_doors(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those that can be tried: over UDP a closed port is as silent as an open one."""
+    return [door for door in plan["perimeter"]["doors"] if door.get("protocol", TCP) == TCP]
+
+
 def _is_allowed(plan: Mapping[str, Any], target: Target, source: str | None) -> bool:
     """Whether the plan lets an address in at a port: by a door there, or as a member of the host's group."""
     doors = [
         door
-        for door in plan["perimeter"]["doors"]
+        for door in _tcp_doors(plan)
         if door["host"] == target.host and door["first_port"] == target.port == door["last_port"]
     ]
     trusts = [trust for trust in plan["perimeter"]["trusts"] if trust["host"] == target.host]

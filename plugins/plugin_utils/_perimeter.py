@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may reach which TCP port on which interface: the pairs that the role ``perimeter`` enforces and an audit checks.
+"""Who may reach which port on which interface: the pairs that the role ``perimeter`` enforces and an audit checks.
 
 The front door's own port is for everybody, so it is in no pair. Traffic of a host with itself needs none either.
 """
@@ -28,7 +28,8 @@ listened on 25 of them at the host's own network address."""
 SELF_CHOSEN_PURPOSE = "ports that engines choose for themselves"
 Units = Mapping[str, Mapping[str, Any]]
 """One replica: the options of its unit on each of its hosts, the head's first."""
-KUBELET_PORT, ETCD_PORTS = 10250, (2379, 2380)
+TCP, UDP = "tcp", "udp"
+KUBELET_PORT, ETCD_PORTS, VXLAN_PORT = 10250, (2379, 2380), 8472
 """What nodes of k3s listen on beside the API. Source: k3s, requirements."""
 PODS = "10.42.0.0/16"
 """Where a node's own pods speak from. Source: k3s, cluster-cidr."""
@@ -49,22 +50,26 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """TCP ports that the fleet opens on a host, on every interface: ``sources`` reach them, and nobody else does."""
+    """Ports that the fleet opens on a host, on every interface: ``sources`` reach them, and nobody else does."""
 
     host: str
     first_port: int
     last_port: int
     purpose: str
     sources: tuple[Source, ...] = ()
+    protocol: str = TCP
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "first_port": self.first_port,
-            "host": self.host,
-            "last_port": self.last_port,
-            "purpose": self.purpose,
-            "sources": [source.as_dict() for source in self.sources],
-        }
+        return {"host": self.host, **self._rule(), "sources": [source.as_dict() for source in self.sources]}
+
+    def as_option(self) -> dict[str, Any]:
+        """An entry of ``perimeter_doors``."""
+        return {**self._rule(), "sources": _addresses(self.sources)}
+
+    def _rule(self) -> dict[str, Any]:
+        """The ports; a protocol is named where it is another than most have."""
+        ports = {"first_port": self.first_port, "last_port": self.last_port, "purpose": self.purpose}
+        return ports if self.protocol == TCP else {**ports, "protocol": self.protocol}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +104,7 @@ class Perimeter:
     def options(self, host: str) -> dict[str, Any]:
         """The options of the role ``perimeter`` on a host; empty lists where the fleet opens nothing there."""
         return {
-            "perimeter_doors": [
-                {
-                    "first_port": door.first_port,
-                    "last_port": door.last_port,
-                    "purpose": door.purpose,
-                    "sources": _addresses(door.sources),
-                }
-                for door in self.doors
-                if door.host == host
-            ],
+            "perimeter_doors": [door.as_option() for door in self.doors if door.host == host],
             "perimeter_trusts": [
                 {"interface": trust.interface, "purpose": trust.purpose, "sources": _addresses(trust.sources)}
                 for trust in self.trusts
@@ -170,6 +166,8 @@ def _node_doors(node: Host, nodes: Collection[Host]) -> Iterator[Door]:
         yield Door(node.name, *ETCD_PORTS, "etcd of the cluster", _from_others(node, servers))
         yield Door(node.name, API_PORT, API_PORT, "Kubernetes and k3s", inside)
     yield Door(node.name, KUBELET_PORT, KUBELET_PORT, "kubelet", inside)
+    # it asks for no key: who reaches it is in the network of the pods
+    yield Door(node.name, VXLAN_PORT, VXLAN_PORT, "network of the pods", _from_others(node, nodes), UDP)
 
 
 def _from_others(node: Host, nodes: Collection[Host]) -> tuple[Source, ...]:

@@ -31,6 +31,14 @@ PLAN = {
         "trusts": [],
     },
 }
+VXLAN = {
+    "host": "gpu1",
+    "first_port": 8472,
+    "last_port": 8472,
+    "purpose": "network of the pods",
+    "protocol": "udp",
+    "sources": [],
+}
 ENGINE = {"port": 8000, "pid": 7, "name": "vllm", "unit": "gpufleet-tiny-0.service", "loopback": False}
 
 
@@ -63,6 +71,11 @@ def test_what_is_planned_is_tried_and_what_engines_listen_on_besides():
         (NODE, 41234),
         (GATEWAY, 9145),
     ]
+
+
+def test_ports_of_udp_are_not_tried():
+    over_udp = PLAN | {"perimeter": PLAN["perimeter"] | {"doors": [*PLAN["perimeter"]["doors"], VXLAN]}}
+    assert audit_targets(over_udp, hosts()) == audit_targets(PLAN, hosts())
 
 
 def test_a_host_does_not_try_itself_and_is_tried_where_the_controller_reaches_it_too():

@@ -130,7 +130,9 @@ def test_the_ports_of_the_cluster_are_for_its_nodes_and_etcd_for_servers():
     assert doors["server1", 6443] == {"server2", "server3", "gpu1", "gpu2", "pods"}
     assert doors["server1", 2379] == {"server2", "server3"}
     assert doors["gpu1", 10250] == {"server1", "server2", "server3", "gpu2", "pods"}
+    assert doors["gpu1", 8472] == {"server1", "server2", "server3", "gpu2"}
     assert ("gpu1", 6443) not in doors
+    assert {door["first_port"] for door in planned()["perimeter"]["doors"] if door.get("protocol") == "udp"} == {8472}
 
 
 @settings(deadline=None, max_examples=60)

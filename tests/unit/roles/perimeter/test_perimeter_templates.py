@@ -53,6 +53,14 @@ def test_a_port_is_for_its_sources_and_nobody_else():
     ]
 
 
+def test_a_port_of_udp_is_closed_as_one():
+    vxlan = door(8472, "10.0.0.2") | {"protocol": "udp", "purpose": "network of the pods"}
+    assert rules([vxlan])[2:-2] == [
+        'udp dport 8472 ip saddr { 10.0.0.2 } accept comment "network of the pods"',
+        'udp dport 8472 counter drop comment "network of the pods"',
+    ]
+
+
 def test_members_come_first_and_open_ports_before_the_ranges_that_hold_them():
     trust = {"interface": "ib0", "sources": ["10.1.0.2", "10.1.0.3"], "purpose": "replica big-0"}
     assert rules([RANGE, door(8000)], [trust], [50051, 8000])[2:-2] == [
@@ -63,10 +71,14 @@ def test_members_come_first_and_open_ports_before_the_ranges_that_hold_them():
     ]
 
 
-@pytest.mark.parametrize(("port", "closed"), [(22, []), (8000, ["replica tiny-0"]), (40000, ["chosen"])])
+@pytest.mark.parametrize(
+    ("port", "closed"),
+    [(22, []), (8000, ["replica tiny-0"]), (8001, ["replica tiny-1"]), (8472, []), (40000, ["chosen"])],
+)
 def test_the_port_by_which_ansible_comes_is_looked_for(port, closed):
     templar = Templar(DataLoader())
-    templar.available_variables = {"perimeter_doors": [door(8000), RANGE], "ansible_port": str(port)} | {
+    doors = [door(8000), door(8001) | {"protocol": "tcp"}, door(8472) | {"protocol": "udp"}, RANGE]
+    templar.available_variables = {"perimeter_doors": doors, "ansible_port": str(port)} | {
         name: trust_as_template(value) for name, value in variables().items() if isinstance(value, str)
     }
     assert list(templar.template(trust_as_template("{{ __perimeter_in_the_way }}"))) == closed
