@@ -19,6 +19,7 @@ from ._draft import Draft
 from ._fleet import Host
 from ._placement import Space
 from ._pods import Pods, pod_options
+from ._reading import is_whole
 from ._search import AppliedLayouts
 from ._seating import seat_all
 from ._steps import RESTART_REMEDY, Held
@@ -37,14 +38,23 @@ SCALES = ("min_replicas", "max_replicas")
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose turn it is to hand the models over. number: how many servers did so one after another; the highest that is
+    recorded is of the one that did it last, also where another one comes back with what it handed over before."""
+
+    server: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
-    """What runs on Kubernetes. server: the host that hands it over. nodes: those that answer, with their addresses.
+    """What runs on Kubernetes. turn: the host that hands it over. nodes: those that answer, with their addresses.
 
     models: the entries of ``vllm_stack_models`` in force, of which ``held`` are still as applied. diff: the models that
     a run adds, removes, changes (``restarted``) and leaves alone.
     """
 
-    server: str
+    turn: Turn
     nodes: Mapping[str, str]
     models: tuple[dict[str, Any], ...]
     pods: Mapping[str, Pods]
@@ -59,6 +69,7 @@ class Cluster:
                 {"name": node, "address": address, "models": self._models_on(node)}
                 for node, address in self.nodes.items()
             ],
+            "vllm_stack_turn": self.turn.number,
         }
 
     def _models_on(self, node: str) -> list[str]:
@@ -123,18 +134,37 @@ def cluster_of(draft: Draft) -> Cluster | None:
             wanted = before[name]
         models.append(wanted)
     nodes = {host.name: host.address for host in _hosts(draft)}
-    return Cluster(servers[0].name, nodes, tuple(models), draft.pods, tuple(held), _compare(before, models))
+    turn = _turn(last_turn(draft.applied), [server.name for server in servers])
+    return Cluster(turn, nodes, tuple(models), draft.pods, tuple(held), _compare(before, models))
 
 
 def applied_models(applied: Applied) -> dict[str, dict[str, Any]]:
     """The models that run on Kubernetes, as they were last handed over, by name."""
-    found: dict[str, dict[str, Any]] = {}
-    for roles in applied.roles.values():
-        entries = roles.get("vllm_stack", {}).get("vllm_stack_models")
-        for entry in entries if isinstance(entries, list) else []:
-            if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("config"), dict):
-                found[entry["name"]] = entry
-    return found
+    last = last_turn(applied)
+    entries = applied.options(last.server, "vllm_stack")["vllm_stack_models"] if last else []
+    return {
+        entry["name"]: entry
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("config"), dict)
+    }
+
+
+def last_turn(applied: Applied) -> Turn | None:
+    """Which server handed the models over last; None where none did."""
+    turns = []
+    for host, roles in applied.roles.items():
+        given = roles.get("vllm_stack", {})
+        if isinstance(given.get("vllm_stack_models"), list) and given["vllm_stack_models"]:
+            number = given.get("vllm_stack_turn")
+            turns.append(Turn(host, number if is_whole(number) else 1))
+    return max(turns, key=lambda turn: (turn.number, turn.server), default=None)
+
+
+def _turn(last: Turn | None, servers: list[str]) -> Turn:
+    """The server that did it last goes on, as long as it answers; so what it handed over lies in one place."""
+    if last is None:
+        return Turn(servers[0], 1)
+    return last if last.server in servers else Turn(servers[0], last.number + 1)
 
 
 def _compare(before: Mapping[str, Any], models: list[dict[str, Any]]) -> dict[str, list[str]]:

@@ -144,10 +144,15 @@ def _options(
             "serve_units": units,
             "serve_gateways": list(bill.gateways),
         }
-    if bill.cluster and host == bill.cluster.server:
+    if bill.cluster and host == bill.cluster.turn.server:
         options["vllm_stack"] = bill.cluster.options()
-    elif "vllm_stack" in before and not bill.cluster:
-        options["vllm_stack"] = {"vllm_stack_models": [], "vllm_stack_nodes": []}
+    elif "vllm_stack" in before:
+        successor = bill.cluster.turn.server if bill.cluster else ""
+        options["vllm_stack"] = {
+            "vllm_stack_models": [],
+            "vllm_stack_nodes": [],
+            "vllm_stack_successor": successor,
+        }
     if host in bill.gateways or "gateway" in before:
         options["gateway"] = _gateway(bill, host, front if host in bill.gateways else [])
     return options

@@ -139,6 +139,53 @@ def test_pods_that_would_change_are_held_until_that_is_allowed():
     assert allowed["diff"]["restarted"] == ["tiny"]
 
 
+def three_servers(*silent):
+    return {
+        f"server{n}": fleets.host(n, "k3s_servers", **({"reachable": False} if n in silent else {})) for n in (1, 2, 3)
+    }
+
+
+def handing_over(made):
+    """Host -> the turn, of servers that hand models over, and the host that follows them, of those that leave it."""
+    stacks = {host: roles["vllm_stack"] for host, roles in made["shares"].items() if "vllm_stack" in roles}
+    return {
+        host: given["vllm_stack_turn"] if given["vllm_stack_models"] else given["vllm_stack_successor"]
+        for host, given in stacks.items()
+    }
+
+
+def test_one_server_hands_over_and_goes_on_when_one_before_it_is_back():
+    def planned(*silent, **words):
+        settings = fleets.PUBLIC | {"allow_unreachable": True}
+        return fleets.planned(**inputs(hosts=agents(1, 2), settings=settings) | words | {"hosts": nodes(*silent)})
+
+    def nodes(*silent):
+        return agents(1, 2) | three_servers(*silent)
+
+    before = planned()
+    assert handing_over(before) == {"server1": 1}
+    alone = planned(1, previous=fleets.applied(before))
+    assert handing_over(alone) == {"server2": 2}
+    assert alone["held"] == []
+    both = fleets.applied(alone)
+    both["hosts"]["server1"] = fleets.applied(before)["hosts"]["server1"]
+    assert handing_over(planned(previous=both)) == {"server1": "server2", "server2": 2}
+
+
+def test_what_runs_is_what_was_handed_over_last():
+    wanted = inputs(fleets.model(tensor_parallel_size=4)) | {"hosts": agents(1, 2) | three_servers()}
+    old = fleets.planned(**wanted | {"models": [fleets.model(tensor_parallel_size=2)]})
+    new = fleets.planned(**wanted)
+    stale, latest = (made["shares"]["server1"]["vllm_stack"] for made in (old, new))
+    for first, second in (("server1", "server3"), ("server3", "server1")):
+        applied = fleets.applied(new)
+        for host, options, share in ((first, stale, "0" * 16), (second, latest | {"vllm_stack_turn": 2}, "1" * 16)):
+            applied["hosts"][host]["roles"]["vllm_stack"] = {"options": options, "share": share}
+        made = fleets.planned(**wanted | {"previous": applied})
+        assert made["held"] == []
+        assert handing_over(made) == {first: second, second: 2}
+
+
 def test_bounds_move_without_a_word():
     before = fleets.planned(**inputs())
     after = fleets.planned(**inputs(hosts=agents(1, 2, 3), previous=fleets.applied(before)))
