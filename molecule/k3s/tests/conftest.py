@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests/fleet"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests/k3s"))
 
 import pytest
 from fixtures import fleet  # noqa: F401 - after the path to them
