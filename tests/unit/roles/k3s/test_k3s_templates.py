@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import trust_as_template
+from ansible_collections.gpufleet.serving.plugins.filter.bundle import FilterModule as BundleFilters
 from ansible_collections.gpufleet.serving.plugins.filter.k3s import FilterModule as OurFilters
 from ansible_collections.gpufleet.serving.plugins.filter.vllm_stack import FilterModule as ChartFilters
+from ansible_collections.gpufleet.serving.tests.unit.roles import role_variables
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vllm_stack"))
 
@@ -83,25 +83,7 @@ token: {JOIN}node:x
 
 
 def templar(**given):
-    made = Templar(DataLoader())
-    for plugins in (OurFilters, ChartFilters):
-        made.environment.filters.update(
-            {f"gpufleet.serving.{name}": function for name, function in plugins().filters().items()}
-        )
-    variables = {}
-    for place in ("defaults/main.yml", "vars/main.yml"):
-        variables |= yaml.safe_load((ROLE / place).read_text(encoding="utf-8"))
-    made.available_variables = trusted(variables) | NODE | given
-    return made
-
-
-def trusted(value):
-    """As Ansible marks what it reads from a role."""
-    if isinstance(value, dict):
-        return {key: trusted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) else value
+    return role_variables.templar("k3s", (BundleFilters, OurFilters, ChartFilters), NODE | given)
 
 
 def rendered(path, **given):
@@ -151,6 +133,26 @@ def test_files_have_their_places_and_archives_keep_their_names():
         "/var/lib/gpufleet/k3s/install.sh",
         "/var/lib/rancher/k3s/agent/images/k3s.tar.zst",
     ]
+
+
+def test_out_of_a_bundle_files_have_the_same_places_and_the_node_the_same_stamp():
+    archives = [{"source": "https://example.org/k3s.tar.zst", "sha256": "b" * 64}]
+    given = {"k3s_node_role": "agent", "k3s_server_address": "10.0.0.9", "k3s_image_archives": archives}
+    ask = trust_as_template("{{ [__k3s_file_places, __k3s_options | gpufleet.serving.k3s_stamp, __k3s_local_files] }}")
+    places, stamp, _local = templar(**given).template(ask)
+    bundled, same, local = templar(**given, k3s_bundle="/srv/bundle").template(ask)
+    assert ([place for _file, place in bundled], same) == ([place for _file, place in places], stamp)
+    assert [file["source"] for file in local] == [
+        "/srv/bundle/kubernetes/5fc25309c530/k3s",
+        "/srv/bundle/kubernetes/aaaaaaaaaaaa/k3s",
+        "/srv/bundle/kubernetes/bbbbbbbbbbbb/k3s.tar.zst",
+    ]
+
+
+@pytest.mark.parametrize(("gpu_nodes", "wanted"), [([], 2), ([{"name": "node1", "count": 8}], 3)])
+def test_a_bundle_has_the_device_plugin_where_there_are_gpus(gpu_nodes, wanted):
+    made = templar(k3s_node_role="server", k3s_gpu_nodes=gpu_nodes)
+    assert len(made.template(trust_as_template("{{ __k3s_wanted_files }}"))) == wanted
 
 
 def test_the_program_of_another_release_or_machine_has_no_digest_that_is_known():

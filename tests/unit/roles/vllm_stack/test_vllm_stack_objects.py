@@ -9,13 +9,16 @@ import copy
 import json
 
 import pytest
+from ansible.template import trust_as_template
+from ansible_collections.gpufleet.serving.plugins.filter.bundle import FilterModule as BundleFilters
 from ansible_collections.gpufleet.serving.plugins.plugin_utils import _stack_objects
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._stack_options import handed_over, helm_chart
 from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.stacks import KINDS_OF_STACK, group, options
+from ansible_collections.gpufleet.serving.tests.unit.roles import role_variables
 from ansible_collections.gpufleet.serving.tests.unit.roles.vllm_stack.kubernetes_objects import faults
 
 CHART = {"name": "vllm-stack", "version": "0.1.12", "repository": "https://charts.example.org", "archive": ""}
-CHOSEN_KEYS = {"labels", "matchLabels", "selector", "data", "requests", "limits"}
+CHOSEN_KEYS = {"labels", "matchLabels", "selector", "data", "stringData", "requests", "limits"}
 """Mappings whose keys anybody may choose. That labels meet selectors is seen on the rendered chart."""
 
 
@@ -23,6 +26,20 @@ def objects(name):
     """Every object of a stack: the chart's extra ones, and the HelmChart that carries them all."""
     values = handed_over(KINDS_OF_STACK[name])
     return [*values["extraObjects"], helm_chart(values, "vllm", CHART, "vllm", 600)]
+
+
+def objects_around():
+    """What is there besides a stack: its namespace, a secret, and the charts that make kinds."""
+    key = {"vllm_stack_engine_key": "k" * 24, "item": {"item": "engine-key-0123456789"}}
+    made = role_variables.templar("vllm_stack", (BundleFilters,), key)
+    made.available_variables["__vllm_stack_secrets"] = {"engine-key-0123456789": "k" * 24}
+    secret = (role_variables.ROLES / "vllm_stack/templates/secret.json.j2").read_text(encoding="utf-8")
+    found = [made.template(trust_as_template(text)) for text in ("{{ __vllm_stack_namespace_object }}", secret)]
+    charts = made.template(trust_as_template("{{ __vllm_stack_charts }}"))
+    kinds = [helm_chart({}, name, charts[name], name, 600) for name in ("keda", "lws")]
+    plugin = CHART | {"name": "nvidia-device-plugin"}
+    device_plugin = helm_chart({"runtimeClassName": "nvidia"}, plugin["name"], plugin, plugin["name"], 300)
+    return [json.loads(one) if isinstance(one, str) else one for one in found] + [*kinds, device_plugin]
 
 
 def keys(value, path=()):
@@ -45,17 +62,26 @@ def misspelt(found, path):
     return changed
 
 
+def missed(found):
+    """The keys that could be misspelt without anybody's noticing."""
+    return [(one["kind"], path) for one in found for path in keys(one) if not faults(misspelt(one, path))]
+
+
 @pytest.mark.parametrize("name", KINDS_OF_STACK)
 def test_every_object_keeps_to_its_schema(name):
     assert {found["kind"]: faults(found) for found in objects(name) if faults(found)} == {}
 
 
-@pytest.mark.parametrize("name", ["hpa", "keda", "over nodes"])
+@pytest.mark.parametrize("name", KINDS_OF_STACK)
 def test_each_key_misspelt_breaks_it(name):
-    missed = [
-        (found["kind"], path) for found in objects(name) for path in keys(found) if not faults(misspelt(found, path))
-    ]
-    assert missed == []
+    assert missed(objects(name)) == []
+
+
+def test_so_it_is_with_what_is_there_besides():
+    found = objects_around()
+    assert [one["kind"] for one in found] == ["Namespace", "Secret", "HelmChart", "HelmChart", "HelmChart"]
+    assert {one["kind"]: faults(one) for one in found if faults(one)} == {}
+    assert missed(found) == []
 
 
 def test_two_objects_never_have_one_name():
