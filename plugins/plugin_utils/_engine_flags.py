@@ -9,6 +9,8 @@ negation of a switch (``--no-enable-log-deltas``) is no flag of its own: in YAML
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ._engine_flag_lists import PARSERS, RECORDED
 from ._text import nearest as nearest_word
 
@@ -43,6 +45,15 @@ def known(variant: str, version: str) -> frozenset[str]:
 def parsers(variant: str, version: str) -> dict[str, frozenset[str]]:
     """The names that each flag of a parser takes, in a recorded engine."""
     return PARSERS[f"{variant}-{version}"]
+
+
+def lacking(options: Iterable[str], variant: str, version: str) -> list[str]:
+    """The recorded flags of an engine that some long options lack, sorted; none where nothing is recorded of it.
+
+    >>> lacking(["--model", "--host"], "cpu", "0.0.0")
+    []
+    """
+    return sorted(RECORDED.get(f"{variant}-{version}", frozenset()) - {normalised(option) for option in options})
 
 
 def nearest(flag: str, variant: str, version: str) -> str | None:

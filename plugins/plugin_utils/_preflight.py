@@ -399,7 +399,12 @@ def _python(subject: Subject) -> Iterator[tuple[str, str, str]]:
     python = subject.part("python")
     version, program = python.text("version"), python.text("program")
     if version and version_key(version)[:2] < OLDEST_PYTHON:
-        yield BLOCKING, f"{program} is Python {version}, and the engine needs 3.11", "name a newer one: engine_python"
+        yield (
+            BLOCKING,
+            f"{program} is Python {version}, and the engine needs 3.11",
+            "name a newer one: engine_python=python3.12 where the distribution has that (Enterprise Linux 9), or the "
+            "path of one that you installed (Ubuntu 22.04)",
+        )
     glibc = subject.machine.text("glibc")
     if glibc and version_key(glibc) < OLDEST_GLIBC:
         yield BLOCKING, f"glibc {glibc}, and the engine needs 2.34", "use a newer release of the distribution"

@@ -25,6 +25,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
+DESCRIBE = CHECKOUT / "roles" / "engine" / "files" / "describe_flags.py"
+"""The script with which the role engine asks a new environment too."""
+
 LISTS = CHECKOUT / "plugins" / "plugin_utils" / "_engine_flag_lists.py"
 
 ENGINE_ARGUMENTS = "vllm/engine/arg_utils.py"
@@ -60,7 +63,7 @@ def flags(options: Iterable[str]) -> frozenset[str]:
 
 def flags_of_environment(environment: Path) -> frozenset[str]:
     """The flags that the parser of a built environment knows."""
-    script = [str(environment / "bin" / "python"), str(HERE / "describe_flags.py")]
+    script = [str(environment / "bin" / "python"), str(DESCRIBE)]
     described = subprocess.run(script, capture_output=True, text=True, check=True)
     return flags(described.stdout.split())
 

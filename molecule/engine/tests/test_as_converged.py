@@ -96,7 +96,7 @@ def test_the_engines_user_can_compile(host):
 
 
 def test_the_recorded_flags_are_those_of_the_engines_own_parser(host):
-    described = as_engine(host, (CHECKOUT / "tests/engine/describe_flags.py").read_text())
+    described = as_engine(host, record_flags.DESCRIBE.read_text())
     options = [line for line in described.split() if line.startswith("--")]
     assert record_flags.flags(options) == record_flags.read_lists()[0]["cpu-0.32.0"]
 

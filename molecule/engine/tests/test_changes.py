@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+import record_flags
 from engine_host import LOCKS, SmallEngine, play
 
 REAL = "/opt/gpufleet/engine/cpu-0.32.0"
@@ -72,6 +73,22 @@ def test_a_driver_that_is_too_old_is_refused_before_anything_is_fetched(host, en
     assert not host.file(cuda["path"]).exists
 
 
+def test_an_engine_sees_its_gpus_and_may_use_the_kernels_that_it_fetched(host, tmp_path):
+    """Again no driver is here, and torch is a line that tells a number."""
+    driver = {"__engine_driver": "580.82.07", "engine_download_kernels": True}
+    blind = SmallEngine(tmp_path / "blind", variant="cuda")
+    failed = play(blind.options | driver, tmp_path)
+    assert failed.failed == 1
+    assert f"the engine in {blind.path} sees no GPU through it as the user vllm. Compare" in failed.words
+    assert host.file(f"{blind.path}/gpufleet-lock.txt").content_string == "unfinished\n"
+
+    seeing = SmallEngine(tmp_path / "seeing", variant="cuda", gpus=8)
+    assert play(seeing.options | driver, tmp_path).failed == 0
+    host.check_output(f"runuser -u vllm -- cat {seeing.path}/lib/python3.11/site-packages/kernels")
+    assert play(seeing.options | driver, tmp_path).changed == 0
+    host.check_output(f"rm -r {seeing.path}")
+
+
 def test_a_python_without_a_lock_is_refused(host, engine, run):
     other = engine.lock.with_name("cpu-9.0.0-py3.12-x86_64.txt")
     engine.lock.rename(other)
@@ -90,6 +107,19 @@ def test_an_engine_that_does_not_start_does_not_count_as_built(host, engine, run
     assert "cannot start" in failed.words
     assert host.file(f"{engine.path}/gpufleet-lock.txt").content_string == "unfinished\n"
     assert not host.file(f"{engine.path}.build").exists
+
+
+def test_another_release_under_the_name_of_a_known_one_does_not_count_as_built(host, tmp_path):
+    known = record_flags.read_lists()[0]["cuda-0.33.0"]
+    other = SmallEngine(tmp_path, "0.33.0", variant="cuda", flags=known - {"max_model_len", "shutdown_timeout"})
+    failed = play(other.options, tmp_path)
+    assert failed.failed == 1
+    assert f"{other.path} does not know max_model_len, shutdown_timeout, which cuda-0.33.0 has." in failed.words
+    assert host.file(f"{other.path}/gpufleet-lock.txt").content_string == "unfinished\n"
+
+    right = SmallEngine(tmp_path / "right", "0.33.0", variant="cuda", flags=known)
+    assert play(right.options, tmp_path).failed == 0
+    host.check_output(f"rm -r {right.path}")
 
 
 def test_an_unfinished_environment_is_built_anew_from_a_wheelhouse_on_the_host(host, engine, run):

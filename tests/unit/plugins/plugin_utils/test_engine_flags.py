@@ -68,6 +68,18 @@ def test_parsers_are_recorded_with_every_engine(variant, version):
     assert parsers["reasoning_parser"] >= {"deepseek_r1", "qwen3"}
 
 
+@pytest.mark.parametrize(("variant", "version"), ENGINES)
+def test_an_engine_lacks_what_its_parser_does_not_tell(variant, version):
+    options = {f"--{flag.replace('_', '-')}" for flag in engine_flags.known(variant, version)} | {"--of-its-own"}
+    assert engine_flags.lacking(options, variant, version) == []
+    gone = options - {"--max-model-len", "--tensor-parallel-size"}
+    assert engine_flags.lacking(gone, variant, version) == ["max_model_len", "tensor_parallel_size"]
+
+
+def test_nothing_is_asked_of_an_engine_that_nothing_is_recorded_of():
+    assert engine_flags.lacking([], "cpu", "9.0.0") == []
+
+
 def test_recorded_versions_are_told():
     assert engine_flags.recorded("cpu") == ["0.31.0", "0.32.0"]
     assert engine_flags.recorded("tpu") == []
