@@ -25,7 +25,8 @@ HEAD, OTHER = HOSTS = ("groups-node1", "groups-node2")
 SPARE, SPARE_ADDRESS = "groups-node3", "10.89.77.134"
 HEAD_ADDRESS, OTHER_ADDRESS = ADDRESSES = ("10.89.77.132", "10.89.77.133")
 ENGINE = "/opt/gpufleet/engine/cpu-0.32.0/bin"
-PIPELINE = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2}
+# compiled: a pipeline on CPUs fails without
+PIPELINE = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2, "engine_args": {}}
 LONGEST_PROMPT = 4000
 MIXED_LOAD_S = float(os.environ.get("GPUFLEET_MIXED_LOAD_S", "1800"))
 
@@ -109,7 +110,7 @@ class TestHostsOverRay(Faults):
 
 def test_a_head_and_two_workers_over_ray(group, layouts):
     three = replace(group, hosts=(*HOSTS, SPARE), addresses=(*ADDRESSES, SPARE_ADDRESS))
-    layouts(three, tensor_parallel_size=1, pipeline_parallel_size=3)
+    layouts(three, **PIPELINE | {"pipeline_parallel_size": 3})
     assert three.front_door.ask("tiny", max_tokens=8)
     for host in three.hosts:
         assert "ray::RayWorkerProc" in shell(host, "pgrep -af ray::"), f"{host} has no rank"
