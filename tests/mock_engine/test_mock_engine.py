@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -240,6 +241,19 @@ def test_a_client_that_leaves_is_forgotten(engine):
     connection.sock.close()
     connection.close()
     running.wait_for(lambda: running.metric("vllm:num_requests_running") == 0)
+
+
+def test_a_client_that_is_killed_in_the_middle_ends_its_request(engine):
+    running = engine()
+    body = json.dumps({"model": "tiny", "prompt": "hi", "max_tokens": 8000, "stream": True})
+    for _each in range(5):
+        client = running.connect()
+        client.request("POST", "/v1/completions", body, {"Authorization": f"Bearer {KEY}"})
+        client.sock.recv(1000)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    time.sleep(0.5)
+    assert running.metric("vllm:num_requests_running") == 0
 
 
 @pytest.fixture

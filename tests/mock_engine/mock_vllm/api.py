@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -181,12 +181,12 @@ class Api:
             raise BadRequest(500, "InternalServerError", "EngineCore encountered an issue.") from error
         return json_response(200, completion.whole("".join(tokens), len(tokens)))
 
-    async def _events(self, request: Request, completion: Completion) -> AsyncIterator[bytes]:
+    async def _events(self, request: Request, completion: Completion) -> AsyncGenerator[bytes, None]:
         for event in completion.opening():
             yield _sse(event)
-        count = 0
+        count, tokens = 0, self._tokens(request, completion)
         try:
-            async for token in self._tokens(request, completion):
+            async for token in tokens:
                 count += 1
                 yield _sse(completion.chunk(token, "length" if count == completion.max_tokens else None))
             for event in completion.closing(count):
@@ -194,9 +194,11 @@ class Api:
         except (EngineDead, Aborted):
             message = "EngineCore encountered an issue. See stack trace (above) for the root cause."
             yield _sse({"error": {"message": message, "type": "InternalServerError", "param": None, "code": 500}})
+        finally:
+            await tokens.aclose()
         yield b"data: [DONE]\n\n"
 
-    def _tokens(self, request: Request, completion: Completion) -> AsyncIterator[str]:
+    def _tokens(self, request: Request, completion: Completion) -> AsyncGenerator[str, None]:
         return self.engine.generate(completion.prompt, completion.prompt_tokens, completion.max_tokens, request.gone)
 
     def _control(self, request: Request) -> Response:

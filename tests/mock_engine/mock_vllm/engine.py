@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Callable
 
@@ -114,7 +114,7 @@ class Engine:
 
     async def generate(
         self, prompt: str, prompt_tokens: int, max_tokens: int, gone: Callable[[], bool]
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Yield the request's tokens.
 
         Args:

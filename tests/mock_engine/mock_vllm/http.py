@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Callable
@@ -31,7 +31,7 @@ class Response:
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json"
-    parts: AsyncIterator[bytes] | None = field(default=None)
+    parts: AsyncGenerator[bytes, None] | None = field(default=None)
 
 
 def json_response(status: int, value: Any) -> Response:
@@ -110,8 +110,12 @@ async def _write_response(writer: asyncio.StreamWriter, response: Response) -> N
     await writer.drain()
     if response.parts is None:
         return
-    async for part in response.parts:
-        writer.write(b"%x\r\n%s\r\n" % (len(part), part))
-        await writer.drain()
+    try:
+        async for part in response.parts:
+            writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+            await writer.drain()
+    finally:
+        # a client that hangs up ends its request now, and not when the garbage is collected
+        await response.parts.aclose()
     writer.write(b"0\r\n\r\n")
     await writer.drain()
