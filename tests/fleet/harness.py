@@ -171,6 +171,17 @@ def main_pid(host: str, replica: str) -> int:
     return int(shell(host, f"systemctl show --property=MainPID --value gpufleet-{replica}.service"))
 
 
+def reboot(host: str, within_s: float = 60) -> None:
+    """Boot a host, and return when its systemd is another."""
+
+    def begun() -> str:
+        return shell(host, "systemctl show --property=UserspaceTimestampMonotonic --value", check=False).strip()
+
+    before = begun()
+    shell(host, "systemctl reboot", check=False)
+    eventually(lambda: begun().isdigit() and begun() != before, within_s, f"{host}: its boot")
+
+
 def measured(host: str) -> dict[str, Any]:
     """What was measured of the replicas on a host, by replica."""
     return json.loads(shell(host, "cat /etc/ansible/facts.d/gpufleet_measured.fact"))["replicas"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from groups import Group, kill
-from harness import Fleet, FrontDoor, eventually, left_by_benchmarks, main_pid, measured, shell
+from harness import Fleet, FrontDoor, eventually, left_by_benchmarks, main_pid, measured, reboot, shell
 
 REPLICAS = {"tiny-0": "fleet-node1", "tiny-1": "fleet-node2"}
 ADDRESSES = ("10.89.77.72", "10.89.77.73")
@@ -117,16 +117,7 @@ def test_a_killed_worker_process_comes_back_and_only_what_was_in_flight_is_lost(
 def test_a_restarted_host_is_back_without_ansible(fleet, front_door):
     clients = 2
     with front_door.load("tiny", clients=clients, pause_s=2) as results:
-        booted = shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value")
-        shell("fleet-node2", "systemctl reboot", check=False)
-        eventually(
-            lambda: (
-                shell("fleet-node2", "systemctl show --property=UserspaceTimestampMonotonic --value", check=False)
-                not in (booted, "")
-            ),
-            60,
-            "the host's boot",
-        )
+        reboot("fleet-node2")
         eventually(lambda: serves_again(fleet, front_door, "tiny-1"), BACK_WITHIN_S, "the replica serving again")
     assert len(results["failed"]) <= clients, results["failed"]
     fleet.run().expect_unchanged()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from cluster import HOLDERS, OLD, READABLE, Cluster, engines, leavings, tokens
-from harness import difference, eventually, shell, snapshot
+from harness import difference, eventually, reboot, shell, snapshot
 
 CLUSTER = Cluster(servers=("k3s-server",), agents=("k3s-agent1", "k3s-agent2"))
 (SERVER,), AGENTS, HOSTS = CLUSTER.servers, CLUSTER.agents, list(CLUSTER.hosts)
@@ -51,7 +51,7 @@ def test_each_agent_has_the_weights_and_the_server_has_not():
 
 
 def test_an_agent_that_boots_is_back_with_its_pods(front_door):
-    shell(AGENTS[0], "systemctl reboot", check=False)
+    reboot(AGENTS[0])
     eventually(lambda: front_door.answers("tiny"), 60, "the other agent serves")
     eventually(lambda: CLUSTER.ready() and engines(AGENTS[0]), 120, "the agent and its pod are back")
 
