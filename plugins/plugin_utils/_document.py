@@ -23,7 +23,7 @@ from ._executor import UNI, executor
 from ._findings import Finding
 from ._fleet import UNREACHABLE, Host
 from ._interval import Interval
-from ._k3s_nodes import NONE, k3s_options
+from ._k3s_nodes import k3s_nodes, k3s_options
 from ._layout import model_tier
 from ._memory import RankMemory
 from ._perimeter import Perimeter, perimeter
@@ -122,9 +122,11 @@ def _gateways(draft: Draft, change: Transition) -> tuple[str, ...]:
 
 
 def _perimeter(draft: Draft, change: Transition, gateways: tuple[str, ...]) -> Perimeter:
-    nodes = [draft.fleet.hosts[name] for name, node in k3s_options(draft).items() if node["k3s_node_role"] != NONE]
+    """Who may reach what. Hosts that do not answer are let in as before: they come back by themselves."""
+    silent = [host for host in draft.fleet.hosts.values() if host.state == UNREACHABLE]
+    doors = gateways + tuple(host.name for host in silent if "gateways" in host.groups)
     replicas = [placed.units for placed in change.in_force.values()]
-    return perimeter(replicas, gateways, draft.fleet, draft.settings, nodes)
+    return perimeter(replicas, doors, draft.fleet, draft.settings, k3s_nodes(draft))
 
 
 def _bill(

@@ -14,7 +14,7 @@ from typing import Any
 
 from ._devices import CUDA
 from ._draft import Draft
-from ._fleet import LOST, Host
+from ._fleet import LOST, PLANNED, UNREACHABLE, Host
 
 SERVER, AGENT, NONE = "server", "agent", "none"
 
@@ -47,6 +47,14 @@ def k3s_options(draft: Draft) -> dict[str, dict[str, Any]]:
                 "k3s_gpu_nodes": _gpu_nodes(draft) if host == draft.fleet.planned("k3s_servers")[0] else [],
             }
     return nodes | leaving
+
+
+def k3s_nodes(draft: Draft) -> list[Host]:
+    """The nodes of the cluster that is ours, with those that do not answer: they come back by themselves."""
+    if not draft.settings.k3s_manage:
+        return []
+    known = [host for host in draft.fleet.hosts.values() if host.state in (PLANNED, UNREACHABLE)]
+    return [host for host in known if _is_node(draft, host)]
 
 
 def check_servers(draft: Draft) -> None:

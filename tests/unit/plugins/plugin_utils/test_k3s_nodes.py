@@ -135,6 +135,14 @@ def test_the_ports_of_the_cluster_are_for_its_nodes_and_etcd_for_servers():
     assert {door["first_port"] for door in planned()["perimeter"]["doors"] if door.get("protocol") == "udp"} == {8472}
 
 
+def test_a_node_that_is_silent_for_a_while_is_not_shut_out():
+    hosts = SERVERS | AGENTS | {"server1": SERVERS["server1"] | {"reachable": False}}
+    made = planned(hosts, fleets.applied(planned()), allow_unreachable=True)
+    doors = {(door["host"], door["first_port"]): door["sources"] for door in made["perimeter"]["doors"]}
+    assert "server1" in [source["name"] for source in doors["server2", 2379]]
+    assert "server1" in [source["name"] for source in doors["gpu1", 10250]]
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     known=st.sets(st.sampled_from(sorted(SERVERS | AGENTS))),

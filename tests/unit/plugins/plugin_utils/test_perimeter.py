@@ -26,10 +26,14 @@ def asked(number, *interfaces, default="10.0.9.9", gpus=0, **words):
     return fleets.host(number, facts=told, **words)
 
 
-def planned(hosts=None, gateway=None, **settings):
+def planned(hosts=None, gateway=None, previous=None, **settings):
     hosts = hosts or {"gpu1": fleets.gpu_host(1), "gw1": gateway or fleets.host(9, "gateways")}
     return fleets.planned(
-        models=[fleets.model()], hosts=hosts, shapes={"tiny": fleets.shape()}, settings=fleets.PUBLIC | settings
+        models=[fleets.model()],
+        hosts=hosts,
+        shapes={"tiny": fleets.shape()},
+        previous=previous,
+        settings=fleets.PUBLIC | settings,
     )
 
 
@@ -142,3 +146,10 @@ def test_hosts_of_one_replica_reach_every_port_of_each_other_on_their_fabric():
     first = replica["group"]["master_port"]
     assert doors(plan, head)[first, first + 15] == [address[other]]
     assert doors(plan, other) == {SELF_CHOSEN_PORTS: []}, "only the head listens on ports that can be pinned"
+
+
+def test_a_gateway_that_is_silent_for_a_while_is_not_shut_out():
+    before = planned()
+    silent = fleets.host(9, "gateways", reachable=False)
+    made = planned(gateway=silent, previous=fleets.applied(before), allow_unreachable=True)
+    assert doors(made, "gpu1")[8000, 8000] == doors(before, "gpu1")[8000, 8000] == ["10.0.0.9"]
