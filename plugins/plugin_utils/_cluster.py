@@ -10,7 +10,7 @@ there is room for them; then the remaining devices are dealt out, and that is ho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,13 +48,15 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What runs on Kubernetes. turn: the host that hands it over. nodes: those that answer, with their addresses.
+    """What runs on Kubernetes. turn: the host that hands it over. servers: those that answer. nodes: these and the
+    agents that answer, with their addresses.
 
     models: the entries of ``vllm_stack_models`` in force, of which ``held`` are still as applied. diff: the models that
     a run adds, removes, changes (``restarted``) and leaves alone.
     """
 
     turn: Turn
+    servers: tuple[str, ...]
     nodes: Mapping[str, str]
     models: tuple[dict[str, Any], ...]
     pods: Mapping[str, Pods]
@@ -69,6 +71,7 @@ class Cluster:
                 {"name": node, "address": address, "models": self._models_on(node)}
                 for node, address in self.nodes.items()
             ],
+            "vllm_stack_servers": list(self.servers),
             "vllm_stack_turn": self.turn.number,
         }
 
@@ -134,8 +137,9 @@ def cluster_of(draft: Draft) -> Cluster | None:
             wanted = before[name]
         models.append(wanted)
     nodes = {host.name: host.address for host in _hosts(draft)}
-    turn = _turn(last_turn(draft.applied), [server.name for server in servers])
-    return Cluster(turn, nodes, tuple(models), draft.pods, tuple(held), _compare(before, models))
+    names = tuple(server.name for server in servers)
+    turn = _turn(last_turn(draft.applied), names)
+    return Cluster(turn, names, nodes, tuple(models), draft.pods, tuple(held), _compare(before, models))
 
 
 def applied_models(applied: Applied) -> dict[str, dict[str, Any]]:
@@ -160,7 +164,7 @@ def last_turn(applied: Applied) -> Turn | None:
     return max(turns, key=lambda turn: (turn.number, turn.server), default=None)
 
 
-def _turn(last: Turn | None, servers: list[str]) -> Turn:
+def _turn(last: Turn | None, servers: Sequence[str]) -> Turn:
     """The server that did it last goes on, as long as it answers; so what it handed over lies in one place."""
     if last is None:
         return Turn(servers[0], 1)

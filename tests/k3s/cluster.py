@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from harness import Fleet, shell
+from harness import CHECKOUT, Fleet, shell
 
 KUBECTL = "k3s kubectl --kubeconfig /etc/rancher/k3s/k3s.yaml"
-OLD = "v1.35.7+k3s1"
+OLD, NEW = "v1.35.7+k3s1", "v1.36.3+k3s1"
 READABLE = "/etc /opt /run/gpufleet /var/lib/gpufleet /var/log /proc/[0-9]*/environ"
 HOLDERS = {"/etc/rancher/k3s/config.yaml", "/etc/rancher/k3s/k3s.yaml"}
 """The files under ``READABLE`` that may hold a token: those that k3s and kubectl read."""
+MARK = "gpufleet.serving/cordoned"
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Cluster:
         return shell(server or self.servers[0], f"{KUBECTL} {words}")
 
     def nodes(self, server: str = "") -> dict[str, dict[str, Any]]:
-        """Every Node by its name."""
-        items = json.loads(self.kubectl("get nodes --output json", server))["items"]
+        """Every Node by its name; none where the API does not answer, as while another server comes to lead."""
+        said = shell(server or self.servers[0], f"{KUBECTL} get nodes --output json", check=False)
+        items = json.loads(said)["items"] if said.startswith("{") else []
         return {node["metadata"]["name"]: node for node in items}
 
     def versions(self) -> dict[str, str]:
@@ -46,7 +50,12 @@ class Cluster:
     def ready(self, *names: str, server: str = "") -> bool:
         """Whether these nodes are ready; all hosts' where none is named."""
         nodes = self.nodes(server)
-        return all(is_ready(nodes[name]) for name in names or self.hosts)
+        return all(name in nodes and is_ready(nodes[name]) for name in names or self.hosts)
+
+    def in_use(self) -> bool:
+        """Whether no node is cordoned, nor marked as cordoned by us."""
+        nodes = self.nodes().values()
+        return not any(node["spec"]["unschedulable"] or MARK in node["metadata"]["annotations"] for node in nodes)
 
     def unit(self, host: str) -> str:
         """What systemd calls k3s on a host."""
@@ -74,6 +83,18 @@ def engines(host: str) -> list[str]:
 def tokens(fleet: Fleet) -> list[str]:
     """The servers' token and the agents'."""
     return [(fleet.secrets / f"k3s-{kind}.token").read_text().strip() for kind in ("server", "agent")]
+
+
+def upgraded(fleet: Fleet, folder: Path) -> Fleet:
+    """The same fleet with another release of the program."""
+    program = (CHECKOUT / "tests/k3s/k3s").read_text().replace(OLD, NEW)
+    return fleet.changed(k3s_binary=pinned(folder / "k3s", program.encode()), k3s_version=NEW)
+
+
+def pinned(path: Path, content: bytes) -> dict[str, str]:
+    """A file that is made, as roles are told of files."""
+    path.write_bytes(content)
+    return {"source": str(path), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def leavings(host: str) -> str:

@@ -116,6 +116,7 @@ def test_an_agent_that_does_not_answer_is_left_out():
     made = fleets.planned(**inputs(hosts=hosts, settings=fleets.PUBLIC | {"allow_unreachable": True}))
     assert bounds(made) == {"tiny": (1, 2)}
     assert [node["name"] for node in stack(made)["vllm_stack_nodes"]] == ["gpu1", "server"]
+    assert stack(made)["vllm_stack_servers"] == ["server"]
 
 
 def test_a_second_run_changes_nothing():

@@ -135,6 +135,13 @@ def test_files_have_their_places_and_archives_keep_their_names():
     ]
 
 
+@pytest.mark.parametrize(("role", "gets_it"), [("server", True), ("agent", False)])
+def test_every_server_gets_the_device_plugins_chart_since_any_is_asked_for_it(role, gets_it):
+    made = templar(k3s_node_role=role, k3s_device_plugin_archive=FILE)
+    places = made.template(trust_as_template("{{ __k3s_file_places | map('last') | list }}"))
+    assert ("/var/lib/rancher/k3s/server/static/charts/nvidia-device-plugin-0.18.2.tgz" in places) is gets_it
+
+
 def test_out_of_a_bundle_files_have_the_same_places_and_the_node_the_same_stamp():
     archives = [{"source": "https://example.org/k3s.tar.zst", "sha256": "b" * 64}]
     given = {"k3s_node_role": "agent", "k3s_server_address": "10.0.0.9", "k3s_image_archives": archives}
