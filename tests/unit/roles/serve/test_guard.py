@@ -314,12 +314,22 @@ def test_the_reason_is_passed_on(hosts):
     assert kept_until(other.meeting) == "gpu1 (127.0.0.1) ended: the engine hangs"
 
 
+TAKES_CONNECTIONS = f"""\
+for word; do case $word in --port=*)
+    exec {sys.executable} -c 'import socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(60)' ${{word#--port=}}
+esac; done
+exec sleep 60
+"""
+
+
 @pytest.fixture
 def environments(tmp_path, monkeypatch):
     """Makes virtual environments that look as if they held a Ray, and whose programs only say how they were called."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the token of this fleet")
 
-    def make(release="2.60.0", python="3.11", ray="exec sleep 60", asking="exit 0"):
+    def make(release="2.60.0", python="3.11", ray=TAKES_CONNECTIONS, asking="exit 0"):
         folder = tmp_path / f"engine-{release}-{python}"
         (folder / f"lib/python{python}/site-packages/ray-{release}.dist-info").mkdir(parents=True, exist_ok=True)
         (folder / "bin").mkdir(exist_ok=True)
@@ -516,6 +526,12 @@ def ray_group(tmp_path, programs, environments, **programs_do):
     return master, *(programs(settings(tmp_path, rank, master_port=master, ray=ray), *command) for rank in (0, 1))
 
 
+def runs_ray(process):
+    """Whether a guard has started a Ray; the one here sleeps."""
+    command = ["pgrep", "--parent", str(process.pid), "--full", "sleep"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def output_of(process):
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -533,10 +549,20 @@ def test_over_ray_only_the_head_runs_an_engine_and_only_once_ray_is_whole(tmp_pa
     assert "engine at" not in others
 
 
+def test_no_host_joins_a_ray_that_takes_no_connections_yet(tmp_path, programs, environments):
+    ray = "case $* in *--head*) sleep 3;; esac\n" + TAKES_CONNECTIONS
+    master, _head, other = ray_group(tmp_path, programs, environments, ray=ray)
+    assert eventually(lambda: record(tmp_path, 1).get("state") == "running", 20)
+    time.sleep(1.5)
+    assert not runs_ray(other)
+    assert eventually(lambda: runs_ray(other), 20)
+    assert f"ray start --block --address=127.0.0.1:{master + 2}" in output_of(other)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_ray_that_ends_restarts_all(tmp_path, programs, environments, rank):
     _master, *both = ray_group(tmp_path, programs, environments)
-    assert eventually(lambda: record(tmp_path, 1).get("state") == "running", 20)
+    assert eventually(lambda: all(map(runs_ray, both)), 20)
     subprocess.run(["pkill", "-KILL", "--parent", str(both[rank].pid), "--full", "sleep"], check=True)
     assert [process.wait(20) for process in both] == [1, 1]
     assert "ended by itself with status -9" in record(tmp_path, rank)["reason"]

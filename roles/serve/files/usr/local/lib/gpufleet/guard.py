@@ -682,6 +682,8 @@ class Guard:
         group, ray, first = self.settings.group, self.settings.ray, self.settings.is_first
         self.record.say("starting" if first else "running", self._epoch())
         if group and ray:
+            if not first:
+                self._wait_for_rays_head(group)
             self._run("Ray", ray.command(group, self.record.epoch))
             if first:
                 variables = {**os.environ, "RAY_ADDRESS": group.meeting_place(self.record.epoch)}
@@ -698,6 +700,15 @@ class Guard:
 
     def _epoch(self) -> str:
         return f"epoch {self.record.epoch}" if self.settings.group else ""
+
+    def _wait_for_rays_head(self, group: Group) -> None:
+        """Begin no ``ray start`` that cannot join yet: it gives up after 30 s. The first host bounds the whole."""
+        own, head = group.addresses[group.node_rank], group.addresses[0]
+        while not self._leaves():
+            self._check()
+            with contextlib.suppress(OSError), connect(own, head, group.engine_port(self.record.epoch)):
+                return
+            self.running.wait(TICK_S)
 
     def _make_ray_whole(self, group: Group, ray: Ray, variables: Mapping[str, str]) -> None:
         """Wait until all hosts have brought their devices: the engine would wait for half an hour and name nobody."""
