@@ -6,7 +6,18 @@
 from __future__ import annotations
 
 from vllm.entrypoints.cli.serve import make_arg_parser
+from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+if current_platform.is_unspecified():
+    # The parser makes the defaults of every option, and vLLM refuses to make one of a device where it sees none: a host
+    # whose driver is not loaded yet. What options there are does not depend on it.
+    current_platform.device_type = "cuda"
+
 parser = make_arg_parser(FlexibleArgumentParser(add_json_tip=False))
-print("\n".join(option for action in parser._actions for option in action.option_strings if option.startswith("--")))
+for action in parser._actions:
+    # From 0.33 on a switch --enable-x is negated by --disable-x, and the other way round.
+    negations = getattr(action, "negative_option_strings", ())
+    for option in action.option_strings:
+        if option.startswith("--") and option not in negations:
+            print(option)
