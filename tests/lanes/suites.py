@@ -35,9 +35,9 @@ ON_NEWEST_CORE = {"fleet"}
 # Scenarios with the real engine, which takes all cores that it finds.
 REAL_ENGINE = {"fleet"}
 
-# Scenarios that take their time: one exchanges real engines, one moves gibibytes, one breaks a fleet in every way and
-# waits until it has healed, one brings a cluster of several servers.
-SOAKING = {"exchange", "fan_out", "groups", "k3s_life"}
+# Scenarios that take their time: one installs the engine with CUDA, one exchanges real engines, one moves gibibytes,
+# one breaks a fleet in every way and waits until it has healed, one brings a cluster of several servers.
+SOAKING = {"cuda", "exchange", "fan_out", "groups", "k3s_life"}
 
 # The longest begins first, so that no core is idle at the end.
 LONGEST = {"lifecycle"}
