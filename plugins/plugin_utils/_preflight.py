@@ -403,7 +403,7 @@ def _python(subject: Subject) -> Iterator[tuple[str, str, str]]:
             BLOCKING,
             f"{program} is Python {version}, and the engine needs 3.11",
             "name a newer one: engine_python=python3.12 where the distribution has that (Enterprise Linux 9), or the "
-            "path of one that you installed (Ubuntu 22.04)",
+            "path that one as an archive shall have (Ubuntu 22.04: engine_python_archive)",
         )
     glibc = subject.machine.text("glibc")
     if glibc and version_key(glibc) < OLDEST_GLIBC:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+import tarfile
 
 import pytest
 import record_flags
@@ -98,6 +100,35 @@ def test_a_python_without_a_lock_is_refused(host, engine, run):
     assert "engine-1 has Python 3.11 (python3), x86_64 and glibc 2.36. cpu-9.0.0 is locked for" in refused.words
     assert "locked for Python 3.12 on x86_64, and for glibc 2.34 or newer. Name another Python" in refused.words
     assert host.check_output(f"{engine.path}/bin/vllm --version") == "9.0.0+cpu"
+
+
+def test_a_python_that_no_package_brings_comes_as_an_archive(host, engine, run, tmp_path):
+    """Of the shape that uv manages; what is in it points to the host's own."""
+    archive, place = tmp_path / "cpython-install_only.tar.gz", "/opt/gpufleet/python-3.11"
+    with tarfile.open(archive, "w:gz") as tar:
+        link = tarfile.TarInfo("python/bin/python3.11")
+        link.type, link.linkname = tarfile.SYMTYPE, "/usr/bin/python3.11"
+        tar.addfile(link)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    right, wrong = ({"source": str(archive), "sha256": sha256} for sha256 in (digest, "0" * 64))
+    path = f"{engine.path}-own"
+    own = {
+        "engine_python": f"{place}/python/bin/python3.11",
+        "engine_environments": [{"variant": "cpu", "version": engine.version, "path": path}],
+    }
+    refused = run(**own, engine_python_archive=wrong)
+    assert refused.failed == 1
+    assert f"{archive} has the sha256 {digest}, and engine_python_archive says 0000" in refused.words
+    assert not host.file(f"{place}/python").exists
+
+    assert run(**own, engine_python_archive=right).failed == 0
+    assert f"home = {place}/python/bin" in host.file(f"{path}/pyvenv.cfg").content_string
+    assert set(host.file(place).listdir()) == {"python", "gpufleet-archive.txt"}
+    assert run(**own, engine_python_archive=right).changed == 0
+    other = run(**own, engine_python_archive=wrong)
+    assert (other.failed, other.changed) == (1, 0)
+    assert f"{place} came from another archive, with the sha256 {digest}. Environments may run on it" in other.words
+    host.check_output(f"rm -r {path} {place}")
 
 
 def test_an_engine_that_does_not_start_does_not_count_as_built(host, engine, run):
