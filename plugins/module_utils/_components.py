@@ -35,14 +35,18 @@ except ImportError:
 LIBRARY = "cyclonedx-python-lib>=11"
 PACKAGE_LIST = "Packages"
 
+PINNED_FILES = "files/"
+"""What is neither wheel nor package nor weights lies there: a Python, k3s, charts, archives of images."""
+
 
 def components(bundle: str, files: Collection[FileRecord], models: Iterable[dict]) -> str:
-    """Return the list of a bundle's components: wheels and Debian packages among its files, and sets of weights.
+    """Return the list of a bundle's components: wheels, Debian packages, other pinned files, and sets of weights.
 
     models: name, source, content_id of each set of weights.
     """
     found = {_wheel(bundle, file) for file in files if file.path.endswith(".whl")}
     found |= {_package(system, fields) for system, fields in _packages(bundle, files)}
+    found |= {_pinned(file) for file in files if file.path.startswith(PINNED_FILES)}
     found |= {_model(model) for model in models}
     number = uuid.uuid5(uuid.NAMESPACE_OID, "\n".join(sorted(str(component.bom_ref) for component in found)))
     document = json.loads(JsonV1Dot6(Bom(components=found, serial_number=number)).output_as_string())
@@ -101,6 +105,19 @@ def _package(system: str, fields: dict[str, str]) -> Component:
         purl=purl,
         bom_ref=f"{purl}#{fields['SHA256']}",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=fields["SHA256"])],
+    )
+
+
+def _pinned(file: FileRecord) -> Component:
+    """A file under its name; its sum is all that says which one it is."""
+    name = os.path.basename(file.path)
+    purl = PackageURL("generic", name=name, qualifiers={"checksum": f"sha256:{file.sha256}"})
+    return Component(
+        type=ComponentType.FILE,
+        name=name,
+        purl=purl,
+        bom_ref=str(purl),
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=str(file.sha256))],
     )
 
 

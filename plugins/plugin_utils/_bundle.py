@@ -39,5 +39,5 @@ def file_from_bundle(file: Mapping[str, str], bundle: str) -> dict[str, str]:
     if not bundle or not file["source"]:
         return {**file}
     name = posixpath.basename(file["source"].partition("?")[0])
-    place = f"{bundle.rstrip('/')}/kubernetes/{file['sha256'][:DIGEST_CHARACTERS]}/{name}"
+    place = f"{bundle.rstrip('/')}/files/{file['sha256'][:DIGEST_CHARACTERS]}/{name}"
     return {**file, "source": place}

@@ -31,6 +31,7 @@ Version: 1.22.1-9+deb12u1
 Architecture: amd64
 SHA256: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 """
+K3S = hashlib.sha256(b"foo").hexdigest()
 MODELS = [
     {"name": "llama", "source": "org/Llama", "content_id": "git:0123"},
     {"name": "mine", "source": "/srv/mine", "content_id": "sha256:4567"},
@@ -51,6 +52,8 @@ def bundle(tmp_path):
     (bundle / "wheels/lock").mkdir(parents=True)
     (bundle / "debs/debian-bookworm-amd64").mkdir(parents=True)
     (bundle / "debs/debian-bookworm-amd64/Packages").write_text(PACKAGES)
+    (bundle / "files/2c26b46b68ff").mkdir(parents=True)
+    (bundle / "files/2c26b46b68ff/k3s").write_text("foo")
     write_wheel(
         bundle / "wheels/lock/some_thing-1.0+cpu-py3-none-any.whl",
         "Metadata-Version: 2.1\nName: Some_Thing\nVersion: 1.0+cpu\nLicense-Expression: Apache-2.0\n\nLicense: no",
@@ -145,6 +148,7 @@ def test_what_it_is_made_of_has_names_versions_hashes_and_licences(bundle):
         "pkg:pypi/some-thing@1.0%2Bcpu",
         "pkg:huggingface/org/Llama@0123",
         "pkg:generic/mine@4567",
+        f"pkg:generic/k3s?checksum=sha256:{K3S}",
     }
     wheel = found["pkg:pypi/some-thing@1.0%2Bcpu"]
     digest = hashlib.sha256(next(bundle.glob("wheels/*/*.whl")).read_bytes()).hexdigest()

@@ -28,8 +28,8 @@ def test_what_is_brought_comes_from_the_bundle_and_what_is_there_stays_there():
 def test_a_file_has_its_name_in_the_bundle_whatever_its_source_is():
     fetched = {"source": "https://example.org/v1.35.7%2Bk3s1/k3s?token=a/b", "sha256": "5fc25309c530" + "0" * 52}
     copied = {"source": "/srv/k3s/k3s", "sha256": "ab" * 32}
-    assert file_from_bundle(fetched, "/srv/bundle/") == fetched | {"source": "/srv/bundle/kubernetes/5fc25309c530/k3s"}
-    assert file_from_bundle(copied, "/srv/bundle")["source"] == "/srv/bundle/kubernetes/abababababab/k3s"
+    assert file_from_bundle(fetched, "/srv/bundle/") == fetched | {"source": "/srv/bundle/files/5fc25309c530/k3s"}
+    assert file_from_bundle(copied, "/srv/bundle")["source"] == "/srv/bundle/files/abababababab/k3s"
 
 
 def test_without_a_bundle_a_file_is_where_it_was():

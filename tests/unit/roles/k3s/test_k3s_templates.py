@@ -150,9 +150,9 @@ def test_out_of_a_bundle_files_have_the_same_places_and_the_node_the_same_stamp(
     bundled, same, local = templar(**given, k3s_bundle="/srv/bundle").template(ask)
     assert ([place for _file, place in bundled], same) == ([place for _file, place in places], stamp)
     assert [file["source"] for file in local] == [
-        "/srv/bundle/kubernetes/5fc25309c530/k3s",
-        "/srv/bundle/kubernetes/aaaaaaaaaaaa/k3s",
-        "/srv/bundle/kubernetes/bbbbbbbbbbbb/k3s.tar.zst",
+        "/srv/bundle/files/5fc25309c530/k3s",
+        "/srv/bundle/files/aaaaaaaaaaaa/k3s",
+        "/srv/bundle/files/bbbbbbbbbbbb/k3s.tar.zst",
     ]
 
 
