@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 
-from groups import BACK_WITHIN_S, Fault, Group, cut, kill, mend, podman
+from groups import Fault, Group, cut, kill, mend, podman
 from harness import eventually, shell
 
 # two looks of the guard: it has then seen the engine make a step
@@ -64,11 +64,7 @@ class Faults:
         assert told["state"] == "meeting"
         assert f"waits at port 29501 for {group.other} ({group.addresses[1]})" in told["reason"]
         shell(group.other, f"systemctl start {group.unit}")
-        begun = time.monotonic()
-        eventually(lambda: group.epochs() == [before + 1] * len(group.hosts), 60, "met")
-        met = time.monotonic() - begun
-        eventually(lambda: group.front_door.answers(group.model), BACK_WITHIN_S, "serves")
-        served = time.monotonic() - begun
+        met, served = group.begins_again(before)
         print(
             f"\n{self.executor}: a member 60 s late: met {met:.0f} s, serves {served:.0f} s after it came, lost 0 of 2"
         )
@@ -87,5 +83,4 @@ class Faults:
             eventually(lambda words=refusal: words in group.guard(group.other).get("reason", ""), 90, refusal)
         shell(group.other, f"cp -p /root/settings {path}; systemctl restart {group.unit}")
         shell(group.other, f"ip address delete {stranger}/24 dev eth0")
-        eventually(lambda: group.epochs() == [before + 1] * len(group.hosts), 60, "met")
-        eventually(lambda: group.front_door.answers(group.model), BACK_WITHIN_S, "serves")
+        group.begins_again(before)

@@ -113,6 +113,14 @@ class Group:
         for host in self.hosts:
             assert not self.forgotten_memory(host), f"{host}: shared memory that nobody has mapped"
 
+    def begins_again(self, before: int, met_within_s: float = 60) -> tuple[float, float]:
+        """Wait until all hosts have met once more since an epoch, and it serves; both in seconds from now."""
+        begun = time.monotonic()
+        eventually(lambda: self.epochs() == [before + 1] * len(self.hosts), met_within_s, "met again")
+        met = time.monotonic() - begun
+        eventually(lambda: self.front_door.answers(self.model), BACK_WITHIN_S, "serves")
+        return met, time.monotonic() - begun
+
     def forgotten_memory(self, host: str) -> str:
         """Files of the host's and the unit's /dev/shm that no process has mapped or open."""
         return shell(

@@ -18,8 +18,9 @@ from dataclasses import replace
 import pytest
 from ansible_collections.gpufleet.serving.plugins.module_utils._openai import CompletionError
 from faults import Faults
-from groups import BACK_WITHIN_S, Group, kill
+from groups import Group, kill
 from harness import eventually, main_pid, shell
+from operations import AtItsEnd, WhileItServes
 
 HEAD, OTHER = HOSTS = ("groups-node1", "groups-node2")
 SPARE, SPARE_ADDRESS = "groups-node3", "10.89.77.134"
@@ -49,21 +50,11 @@ def layouts(fleet, group):
     return change
 
 
-class TestTensorParallelOverRay:
+class TestTensorParallelOverRay(WhileItServes):
     def test_a_completion_comes_through_the_gateway(self, group):
         assert group.front_door.ask("tiny", max_tokens=8)
         for host in HOSTS:
             assert "ray::RayWorkerProc" in shell(host, "pgrep -af ray::"), f"{host} has no rank"
-
-    def test_a_second_run_changes_nothing(self, group, fleet):
-        before = [group.processes(host) for host in HOSTS]
-        fleet.run().expect_unchanged()
-        assert [group.processes(host) for host in HOSTS] == before
-
-    def test_verify_shows_the_group_in_one_line(self, group, fleet):
-        words = fleet.run("playbooks/verify.yml").expect(0).words
-        epoch = group.epochs()[0]
-        assert f"group: tiny-0 on {HEAD} serving (epoch {epoch}), {OTHER} running (epoch {epoch})" in words
 
     def test_a_node_with_another_token_is_refused_by_ray_itself(self, group):
         place = f"{HEAD_ADDRESS}:{group.engines_port()}"
@@ -94,8 +85,7 @@ class TestHostsOverRay(Faults):
         refusal = f"{OTHER} has another Ray token than {HEAD}: run site.yml on both"
         eventually(lambda: refusal in group.guard(OTHER).get("reason", ""), 60, "refused")
         shell(OTHER, f"cp -p /root/env {path} && systemctl restart {group.unit}")
-        eventually(lambda: group.epochs() == [before + 1] * 2, 60, "met")
-        eventually(lambda: group.front_door.answers("tiny"), BACK_WITHIN_S, "serves")
+        group.begins_again(before)
 
     def test_another_release_is_refused_in_words(self, group):
         before, folder = max(group.epochs()), f"{ENGINE}/../lib/python3.*/site-packages"
@@ -104,8 +94,7 @@ class TestHostsOverRay(Faults):
         eventually(lambda: f"{OTHER} has Ray 2.1 on" in group.guard(OTHER).get("reason", ""), 60, "refused")
         shell(OTHER, f"cd {folder} && rmdir ray-2.1.dist-info && mv /root/ray-*.dist-info .")
         shell(OTHER, f"systemctl restart {group.unit}")
-        eventually(lambda: group.epochs() == [before + 1] * 2, 60, "met")
-        eventually(lambda: group.front_door.answers("tiny"), BACK_WITHIN_S, "serves")
+        group.begins_again(before)
 
 
 def test_a_head_and_two_workers_over_ray(group, layouts):
@@ -186,13 +175,5 @@ def test_another_host_takes_the_place_of_one_that_is_gone(group, fleet):
     assert group.front_door.ask("tiny", max_tokens=8)
 
 
-def test_nothing_of_it_answers_who_is_not_of_it(fleet):
-    fleet.run("playbooks/audit.yml").expect(0)
-
-
-def test_reset_takes_the_group_and_its_perimeter_away(fleet):
-    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect(0)
-    for host in (*HOSTS, SPARE):
-        assert not shell(host, "nft list tables | grep gpufleet; pgrep -af '[g]uard.py|[v]llm'", check=False)
-        assert not shell(host, "ls -d /etc/gpufleet/serve /usr/local/lib/gpufleet 2>/dev/null", check=False)
-    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect_unchanged()
+class TestAtItsEnd(AtItsEnd):
+    pass

@@ -14,6 +14,7 @@ import pytest
 from faults import Faults
 from groups import Group, kill
 from harness import main_pid, shell
+from operations import AtItsEnd, WhileItServes
 
 HEAD, OTHER = HOSTS = ("multi-node1", "multi-node2")
 ADDRESSES = ("10.89.77.122", "10.89.77.123")
@@ -41,16 +42,8 @@ def test_the_ranks_are_on_both_hosts_and_speak_on_the_planned_network(group):
     assert f":{8000:04X} 00000000:0000 0A" not in ports, "the other host listens for requests"
 
 
-def test_a_second_run_changes_nothing(fleet):
-    before = [main_pid(host, "tiny-0") for host in HOSTS]
-    fleet.run().expect_unchanged()
-    assert [main_pid(host, "tiny-0") for host in HOSTS] == before
-
-
-def test_verify_shows_the_group_in_one_line(fleet, group):
-    words = fleet.run("playbooks/verify.yml").expect(0).words
-    epoch = group.epochs()[0]
-    assert f"group: tiny-0 on {HEAD} serving (epoch {epoch}), {OTHER} running (epoch {epoch})" in words
+class TestWhileItServes(WhileItServes):
+    pass
 
 
 def test_the_guard_costs_next_to_nothing():
@@ -82,13 +75,5 @@ class TestFaults(Faults):
         group.heals("mock: kill -9 of the head's engine core", 10, kill(HEAD, "'[V]LLM::EngineCore'"))
 
 
-def test_nothing_of_it_answers_who_is_not_of_it(fleet):
-    fleet.run("playbooks/audit.yml").expect(0)
-
-
-def test_reset_takes_the_group_and_its_perimeter_away(fleet):
-    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect(0)
-    for host in HOSTS:
-        assert not shell(host, "nft list tables | grep gpufleet; pgrep -af '[g]uard.py|[v]llm'", check=False)
-        assert not shell(host, "ls -d /etc/gpufleet/serve /usr/local/lib/gpufleet 2>/dev/null", check=False)
-    fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect_unchanged()
+class TestAtItsEnd(AtItsEnd):
+    pass
