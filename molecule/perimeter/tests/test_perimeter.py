@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.gpufleet.serving.plugins.module_utils._ports import try_ports
-from harness import Fleet, Run, eventually, shell, stop
+from harness import Fleet, Run, eventually, reboot, shell, stop
 
 CONVERGE, AUDIT = "molecule/perimeter/converge.yml", "playbooks/audit.yml"
 NODE1, NODE2, GATEWAY = "perimeter-node1", "perimeter-node2", "perimeter-gw"
@@ -141,15 +141,8 @@ def test_rules_that_close_ansibles_own_port_or_that_nft_refuses_never_come_into_
 
 
 def test_the_rules_are_there_after_a_boot(before):
-    began = shell(NODE1, "systemctl show --property=UserspaceTimestamp --value")
-    shell(NODE1, "systemctl reboot", check=False)
-
-    def is_back() -> bool:
-        return shell(NODE1, "systemctl is-system-running", check=False).strip() == "running" and began != shell(
-            NODE1, "systemctl show --property=UserspaceTimestamp --value"
-        )
-
-    eventually(is_back, 60, "the host is back")
+    reboot(NODE1)
+    eventually(lambda: shell(NODE1, "systemctl is-system-running", check=False).strip() == "running", 60, "it is back")
     assert unchanged(before) and "tcp dport 7777" in site_rules(NODE1)
     assert from_here(NODE1, 8000) == "silent"
 
