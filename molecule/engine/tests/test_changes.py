@@ -77,7 +77,14 @@ def test_a_driver_that_is_too_old_is_refused_before_anything_is_fetched(host, en
 
 def test_an_engine_sees_its_gpus_and_may_use_the_kernels_that_it_fetched(host, tmp_path):
     """Again no driver is here, and torch is a line that tells a number."""
-    driver = {"__engine_driver": "580.82.07", "engine_download_kernels": True}
+    driver = {"__engine_driver": "580.82.07"}
+    without = SmallEngine(tmp_path / "without", variant="cuda", gpus=8, kernels=False)
+    failed = play(without.options | driver, tmp_path)
+    assert failed.failed == 1
+    assert "could not fetch FlashInfer's compiled kernels: pip install failed with exit code 2. Let the" in failed.words
+    assert play(without.options | driver | {"engine_download_kernels": False}, tmp_path).failed == 0
+    host.check_output(f"rm -r {without.path}")
+
     blind = SmallEngine(tmp_path / "blind", variant="cuda")
     failed = play(blind.options | driver, tmp_path)
     assert failed.failed == 1

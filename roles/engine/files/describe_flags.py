@@ -6,13 +6,7 @@
 from __future__ import annotations
 
 from vllm.entrypoints.cli.serve import make_arg_parser
-from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-if current_platform.is_unspecified():
-    # The parser makes the defaults of every option, and vLLM refuses to make one of a device where it sees none: a host
-    # whose driver is not loaded yet. What options there are does not depend on it.
-    current_platform.device_type = "cuda"
 
 parser = make_arg_parser(FlexibleArgumentParser(add_json_tip=False))
 for action in parser._actions:
