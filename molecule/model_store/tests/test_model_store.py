@@ -231,3 +231,26 @@ def test_only_models_of_the_store_that_nobody_lists_are_removed(host):
         assert host.file(path).is_directory, path
     assert not host.file(FACTS).exists
     host.check_output(f"rm -r {ROOT}/kept {ROOT}/own && mv /tmp/facts {FACTS}")
+
+
+def test_the_next_revision_comes_beside_the_present_one_and_earlier_ones_are_kept_by_number(host):
+    tokenizer = MODELS / "sharded/tokenizer.json"
+    present = tokenizer.read_text()
+    tokenizer.write_text('{"of": "the next revision"}')
+    try:
+        following = sent("sharded")
+        before = listing(host, SHARDED["path"])
+        # as long as a unit reads the present one, the plan keeps its path
+        converge([following, ON_HOST], model_store_keep_paths=[SHARDED["path"]])
+    finally:
+        tokenizer.write_text(present)
+    assert listing(host, SHARDED["path"]) == before
+    assert host.file(f"{following['path']}/tokenizer.json").content_string == '{"of": "the next revision"}'
+
+    older = f"{ROOT}/sharded/{'c' * 12}"
+    host.check_output(f"mkdir {older} && touch -d '2020-01-01' {older}")
+    assert converge([following, ON_HOST], entry="prune", model_store_keep_revisions=1) == 1
+    assert not host.file(older).exists
+    assert listing(host, SHARDED["path"]) == before
+    assert converge([following, ON_HOST], entry="prune") == 1
+    assert sorted(host.file(f"{ROOT}/sharded").listdir()) == [Path(following["path"]).name]
