@@ -34,6 +34,11 @@ def test_both_models_answer_through_the_front_door(front_door):
     assert FrontDoor(url, front_door.key, front_door.ca_path).ask("of-the-hub")
 
 
+def test_the_engine_runs_on_the_python_that_came_along():
+    (environment,) = shell("airgap-node", "ls -d /opt/gpufleet/engine/*/").split()
+    assert "home = /opt/gpufleet/python-3.11/python/bin" in shell("airgap-node", f"cat {environment}/pyvenv.cfg")
+
+
 def test_the_hub_that_one_of_them_came_from_does_not_answer():
     said = shell("airgap-node", "curl --silent --show-error http://10.89.77.148:8080/ 2>&1", check=False)
     assert "Failed to connect" in said or "Couldn't connect" in said
