@@ -12,7 +12,7 @@ from ansible_collections.gpufleet.serving.tests.unit.roles import role_variables
 
 BUNDLE = {"vllm_stack_bundle": "/srv/bundle"}
 KEDA = {"vllm_stack_keda_archive": "/srv/keda-2.21.1.tgz", "vllm_stack_keda_sha256": "b" * 64}
-IN_BUNDLE = "/srv/bundle/kubernetes"
+IN_BUNDLE = "/srv/bundle/files"
 
 
 def charts(**given):
