@@ -239,7 +239,7 @@ def test_the_role_alone_brings_a_node_with_its_gpus_from_a_mirror_and_out_of_a_b
     bundled = alone.changed(k3s_bundle=str(tmp_path / "bundle"))
     run = bundled.run(playbook, "--extra-vars", "collect=true").expect(2)
     assert "The node k3s-gpu offers 1 nvidia.com/gpu, and the host has 2 GPUs" in run.words
-    held = {path.name for path in (tmp_path / "bundle/kubernetes").rglob("*") if path.is_file()}
+    held = {path.name for path in (tmp_path / "bundle/files").rglob("*") if path.is_file()}
     assert held == {"k3s", "install.sh", "engine-images.tar.zst", "nvidia-device-plugin-0.18.2.tgz"}
     for file in (images, chart):
         Path(file["source"]).unlink()
