@@ -149,7 +149,7 @@ def test_the_next_run_goes_on_there(new, front_door):
 
 
 def test_it_all_came_out_of_the_bundle(bundle):
-    bundled = {path.name for path in (bundle / "kubernetes").rglob("*") if path.is_file()}
+    bundled = {path.name for path in (bundle / "files").rglob("*") if path.is_file()}
     charts = {"vllm-stack-0.1.12.tgz", "keda-2.21.1.tgz"}
     assert bundled == {"k3s", "install.sh", "engine-images.tar.zst", "lws-0.9.0.tgz", *charts}
     for server in CLUSTER.servers:
