@@ -73,6 +73,10 @@ def _packages(bundle: str, files: Iterable[FileRecord]) -> Iterator[tuple[str, d
                     yield system, fields
 
 
+def _sum(sha256: str) -> list[HashType]:
+    return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)]
+
+
 def _wheel(bundle: str, file: FileRecord) -> Component:
     with zipfile.ZipFile(os.path.join(bundle, file.path)) as archive:
         (name,) = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
@@ -89,7 +93,7 @@ def _wheel(bundle: str, file: FileRecord) -> Component:
         version=purl.version,
         purl=purl,
         bom_ref=f"{purl}#{file.sha256}",
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=str(file.sha256))],
+        hashes=_sum(str(file.sha256)),
         licenses=[licences.make_from_string(stated)] if stated else map(licences.make_with_name, classified),
     )
 
@@ -104,7 +108,7 @@ def _package(system: str, fields: dict[str, str]) -> Component:
         version=fields["Version"],
         purl=purl,
         bom_ref=f"{purl}#{fields['SHA256']}",
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=fields["SHA256"])],
+        hashes=_sum(fields["SHA256"]),
     )
 
 
@@ -117,7 +121,7 @@ def _pinned(file: FileRecord) -> Component:
         name=name,
         purl=purl,
         bom_ref=str(purl),
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=str(file.sha256))],
+        hashes=_sum(str(file.sha256)),
     )
 
 

@@ -65,8 +65,8 @@ def play(options: Mapping[str, Any], folder: Path, entry: str = "main") -> Playe
 class SmallEngine:
     """An engine without an engine: a wheel that has a command vllm, a lock for it, a wheelhouse.
 
-    ``flags`` are those that its parser knows, ``gpus`` how many it sees, ``kernels``
-    whether its compiled kernels can be fetched.
+    ``flags`` are those that its parser knows, ``gpus`` how many it sees, ``kernels`` whether its
+    compiled kernels can be fetched.
     """
 
     def __init__(
