@@ -11,6 +11,8 @@ import re
 import socket
 from dataclasses import dataclass
 
+from ._address import in_url
+
 # vLLM's gauges, as scraped; num_requests_waiting_by_reason splits the second one up again and is no third
 IN_FLIGHT_GAUGE = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{.*\})?\s+(\S+)", re.MULTILINE)
 
@@ -41,8 +43,8 @@ class Engine:
 
     @property
     def server(self) -> str:
-        """Address and port in one word; an IPv6 address stands in brackets."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        """Address and port in one word."""
+        return f"{in_url(self.address)}:{self.port}"
 
     @property
     def url(self) -> str:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ._address import in_url, is_address
+from ..module_utils._address import in_url, is_address
 from ._stack_options import node_ready
 from ._stack_values import GPU_RESOURCE
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._address import is_address
+from ..module_utils._address import is_address
 from ._executor import ray_block
 from ._fleet import Fleet, Host
 from ._k3s import API_PORT

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._address import in_url
+from ..module_utils._address import in_url
 from ._predicted import prediction
 from ._text import counted, listing
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._address import is_address
+from ..module_utils._address import is_address
 from ._applied import ROLES, Applied
 from ._cluster import Cluster
 from ._fleet import UNREACHABLE, Fleet

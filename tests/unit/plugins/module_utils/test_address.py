@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.gpufleet.serving.plugins.plugin_utils._address import in_url, is_address
+from ansible_collections.gpufleet.serving.plugins.module_utils._address import in_url, is_address
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "fd00::1"])
