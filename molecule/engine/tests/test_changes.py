@@ -126,7 +126,7 @@ def test_a_python_that_no_package_brings_comes_as_an_archive(host, engine, run, 
     }
     refused = run(**own, engine_python_archive=wrong)
     assert refused.failed == 1
-    assert f"{archive} has the sha256 {digest}, and engine_python_archive says 0000" in refused.words
+    assert f"{archive} on the controller has the sha256 {digest}, and 0000" in refused.words
     assert not host.file(f"{place}/python").exists
 
     played = run(**own, engine_python_archive=right)

@@ -145,11 +145,11 @@ def test_every_server_gets_the_device_plugins_chart_since_any_is_asked_for_it(ro
 def test_out_of_a_bundle_files_have_the_same_places_and_the_node_the_same_stamp():
     archives = [{"source": "https://example.org/k3s.tar.zst", "sha256": "b" * 64}]
     given = {"k3s_node_role": "agent", "k3s_server_address": "10.0.0.9", "k3s_image_archives": archives}
-    ask = trust_as_template("{{ [__k3s_file_places, __k3s_options | gpufleet.serving.k3s_stamp, __k3s_local_files] }}")
-    places, stamp, _local = templar(**given).template(ask)
-    bundled, same, local = templar(**given, k3s_bundle="/srv/bundle").template(ask)
+    ask = trust_as_template("{{ [__k3s_file_places, __k3s_options | gpufleet.serving.k3s_stamp, __k3s_files] }}")
+    places, stamp, _brought = templar(**given).template(ask)
+    bundled, same, brought = templar(**given, k3s_bundle="/srv/bundle").template(ask)
     assert ([place for _file, place in bundled], same) == ([place for _file, place in places], stamp)
-    assert [file["source"] for file in local] == [
+    assert [file["source"] for file in brought] == [
         "/srv/bundle/files/5fc25309c530/k3s",
         "/srv/bundle/files/aaaaaaaaaaaa/k3s",
         "/srv/bundle/files/bbbbbbbbbbbb/k3s.tar.zst",
