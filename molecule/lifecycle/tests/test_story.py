@@ -184,6 +184,19 @@ def test_a_removed_model_leaves_nothing_behind(fleet, front_door):
         assert traces(host, "zebra") == ""
 
 
+def test_a_host_that_loses_its_last_replica_stays_in_the_fleet(fleet, front_door):
+    fewer = fleet.changed(fleet_models=[fleet.variables["fleet_models"][0] | {"replica_count": 1}])
+    before = main_pid(NODE1, "tiny-0")
+    with front_door.load("tiny") as results:
+        fewer.run().expect(0)
+    assert results["failed"] == []
+    assert main_pid(NODE1, "tiny-0") == before
+    assert traces(NODE2, "tiny-1") == ""
+    fewer.run().expect_unchanged()
+    fleet.run().expect(0)
+    assert main_pid(NODE2, "tiny-1") > 0
+
+
 def test_a_dropped_hosts_replica_moves_and_the_host_is_named(fleet, front_door):
     def drop(hosts):
         del hosts["gpu_nodes"]["hosts"][NODE2]
