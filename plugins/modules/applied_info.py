@@ -87,6 +87,9 @@ replicas:
       description: Address and port as a gateway names a server, or null.
       type: str
       sample: 10.0.0.11:8000
+    answers:
+      description: Whether this host takes the replica's requests. Of several hosts of a replica the first alone does.
+      type: bool
     health:
       description:
         - V(ok) when the port answers well, V(busy) when it does not answer in time, V(refused) when nothing listens,
@@ -236,6 +239,7 @@ class AppliedReader:
             "address": address,
             "port": port,
             "server": engine.server if engine else None,
+            "answers": self._answers(name),
             "health": health,
             "guard": self._guard(name),
             "live": health in ("ok", "busy"),
@@ -248,6 +252,13 @@ class AppliedReader:
             return {word: told[word] for word in ("state", "reason", "epoch")}
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _answers(self, name: str) -> bool:
+        try:
+            settings = json.loads((self.root / SETTINGS / f"{name}.json").read_text(encoding="utf-8"))
+            return bool(settings["group"]["node_rank"] == 0)
+        except (OSError, ValueError, KeyError, TypeError):
+            return True
 
     def _listens(self, name: str) -> tuple[str | None, int | None]:
         path = self.root / SETTINGS / (name + ".yaml")

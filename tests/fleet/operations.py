@@ -30,6 +30,16 @@ class AtItsEnd:
     def test_nothing_of_it_answers_who_is_not_of_it(self, fleet: Fleet) -> None:
         fleet.run("playbooks/audit.yml").expect(0)
 
+    def test_a_host_leaves_the_group_and_no_answer_is_cut_off(self, group: Group, fleet: Fleet) -> None:
+        alone = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
+        smaller = fleet.changed(fleet_models=[fleet.variables["fleet_models"][0] | alone])
+        with group.answers_under_way() as lost:
+            run = smaller.run("site.yml", "-e", "fleet_allow_restart=true").expect(0)
+        assert lost == []
+        assert "still held" not in run.words
+        assert not group.processes(group.other)
+        assert group.front_door.ask(group.model)
+
     def test_reset_takes_the_group_and_its_perimeter_away(self, fleet: Fleet) -> None:
         fleet.run("playbooks/reset.yml", "-e", "fleet_confirm_reset=inventory").expect(0)
         for host in fleet.hosts["gpu_nodes"]["hosts"]:

@@ -117,6 +117,7 @@ def test_a_live_replica(host):
             "address": "127.0.0.1",
             "port": port,
             "server": f"127.0.0.1:{port}",
+            "answers": True,
             "health": "ok",
             "guard": None,
             "live": True,
@@ -144,6 +145,23 @@ def test_what_the_guard_of_a_replica_noted_is_told(host, content, told):
     (folder / "guard.json").write_text(content)
     answer = read(host, systemd(**{"gpufleet-tiny-0.service": ("active", "running", 812)}))
     assert answer["replicas"]["tiny-0"]["guard"] == told
+
+
+@pytest.mark.parametrize(
+    ("settings", "answers"),
+    [
+        ('{"group": {"node_rank": 0}}', True),
+        ('{"group": {"node_rank": 1}}', False),
+        ('{"group": null}', True),
+        ("{", True),
+        (None, True),
+    ],
+)
+def test_of_several_hosts_the_first_alone_answers(host, settings, answers):
+    add_replica(host, "tiny-0", 9)
+    if settings is not None:
+        (host / "etc/gpufleet/serve/tiny-0.json").write_text(settings)
+    assert read(host)["replicas"]["tiny-0"]["answers"] is answers
 
 
 def test_an_active_unit_whose_engine_is_dead_is_not_live(host):
