@@ -122,11 +122,15 @@ class Group:
         return met, time.monotonic() - begun
 
     def forgotten_memory(self, host: str) -> str:
-        """Files of the host's and the unit's /dev/shm that no process has mapped or open."""
+        """Shared memory that nobody has mapped or open: the host's, and of an earlier start the unit's own.
+
+        What the present start has of its own goes with it: an engine that compiled leaves a semaphore.
+        """
         return shell(
             host,
-            f"pid=$(systemctl show --property=MainPID --value {self.unit}); "
-            "for file in $(find /dev/shm -type f; nsenter --target $pid --mount find /dev/shm -type f); do "
+            f"show='systemctl show --timestamp=unix --value {self.unit}'; pid=$($show --property=MainPID); "
+            "earlier=\"! -newermt $($show --property=ExecMainStartTimestamp)\"; "
+            "for file in $(find /dev/shm -type f; nsenter --target $pid --mount find /dev/shm -type f $earlier); do "
             "grep -qsF $file /proc/[0-9]*/maps || ls -l /proc/[0-9]*/fd 2>&1 | grep -qF $file || echo $file; done",
         )
 
