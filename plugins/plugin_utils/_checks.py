@@ -14,7 +14,7 @@ from ._devices import CPU
 from ._draft import Draft
 from ._executor import RAY
 from ._flag_check import check_cpu_pipeline, check_files, check_known, check_needed, warn_of_unreckoned
-from ._fleet import LOST, REFUSED, UNREACHABLE, Host
+from ._fleet import LOST, NO_ANSWER, REFUSED, UNREACHABLE, Host
 from ._k3s_nodes import check_servers
 from ._text import counted, did_you_mean, gib, listing
 from ._units import model_path
@@ -64,14 +64,14 @@ def _silent_hosts(draft: Draft) -> None:
         replicas = listing(replica.name for replica in draft.applied.on(host.name)) or "nothing that is known of"
         if draft.settings.allow_unreachable:
             draft.findings.warn(
-                "host_unreachable",
+                NO_ANSWER,
                 host.name,
                 f"does not answer; left there as it is: {replicas}",
                 "run again when it is back",
             )
         else:
             draft.findings.refuse(
-                "host_unreachable",
+                NO_ANSWER,
                 host.name,
                 f"does not answer; there is {replicas}",
                 "bring it back",

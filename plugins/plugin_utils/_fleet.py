@@ -43,6 +43,8 @@ HOST_WORDS = frozenset(
 RDMA_DEVICE = re.compile(r"[A-Za-z0-9_.-]+(?::[0-9]+)?")
 """A device of /sys/class/infiniband, with a port of it or without."""
 PLANNED, UNREACHABLE, LOST, REFUSED = "planned", "unreachable", "lost", "refused"
+NO_ANSWER = "host_unreachable"
+"""The code of what a plan has to say about a host that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)

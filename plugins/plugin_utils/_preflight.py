@@ -15,6 +15,7 @@ from typing import Any
 
 from ._devices import CUDA, STATE_REMEDIES
 from ._findings import Findings
+from ._fleet import NO_ANSWER
 from ._host_stack import PRESENT, version_key
 from ._host_stack_rules import DKMS, NO_FABRIC
 from ._reading import Reader, plain
@@ -102,15 +103,16 @@ Check = Callable[[Subject], Iterator[tuple[str, str, str]]]
 
 
 def preflight(plan: Mapping[str, Any], hosts: Any) -> dict[str, Any]:
-    """Hold every host that answered against a plan.
+    """Hold every host that answered against a plan, and name those that should have answered.
 
     hosts: as ``fleet_hosts`` gives them, with ``facts`` and ``preflight``. Returns ``findings``, the worst first, how
-    many there are of each severity, and ``checked`` and ``unchecked``, the names of hosts that were and were not asked.
+    many there are of each severity, and ``checked`` and ``unchecked``, the names of hosts that could and could not be
+    held against it.
     """
     known = plain(hosts, "hosts", Findings())
     told = {name: host for name, host in known.items() if host.get("facts") and host.get("preflight")}
     checked = sorted(set(told) & set(plan["hosts"]), key=natural_key)
-    flaws = [flaw for name in checked for flaw in _judge(_subject(plan, name, told[name]))]
+    flaws = [*_silent(plan), *(flaw for name in checked for flaw in _judge(_subject(plan, name, told[name])))]
     flaws.sort(key=lambda flaw: (SEVERITIES.index(flaw.severity), natural_key(flaw.host)))
     return {
         "checked": checked,
@@ -124,16 +126,24 @@ def sections(result: Mapping[str, Any]) -> Iterator[Section]:
     """The outcome in one table, one row a finding."""
     counts = ", ".join(f"{count} {severity}" for severity, count in result["counts"].items() if count)
     hosts = counted(len(result["checked"]), "host")
-    silent = f"; not asked: {listing(result['unchecked'])}" if result["unchecked"] else ""
+    unchecked = f"; not checked: {listing(result['unchecked'])}" if result["unchecked"] else ""
     yield Section(
         "Preflight",
-        f"{hosts} checked, {counts or 'nothing found'}{silent}",
+        f"{hosts} checked, {counts or 'nothing found'}{unchecked}",
         headers=("severity", "host", "check", "what was seen, and what to do") if result["findings"] else (),
         rows=[
             (finding["severity"], finding["host"], finding["check"], f"{finding['seen']} -> {finding['remedy']}")
             for finding in result["findings"]
         ],
     )
+
+
+def _silent(plan: Mapping[str, Any]) -> Iterator[Flaw]:
+    """The hosts that do not answer: the planner knows what is there, and whether the operator goes on without them."""
+    for severity, findings in ((BLOCKING, plan["refusals"]), (WARNING, plan["warnings"])):
+        for finding in findings:
+            if finding["code"] == NO_ANSWER:
+                yield Flaw(finding["subject"], severity, "answer", finding["reason"], ", ".join(finding["remedies"]))
 
 
 def _subject(plan: Mapping[str, Any], name: str, host: Mapping[str, Any]) -> Subject:

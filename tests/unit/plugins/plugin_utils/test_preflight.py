@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._host_facts import host_stack
+from ansible_collections.gpufleet.serving.plugins.plugin_utils._plan import plan
 from ansible_collections.gpufleet.serving.plugins.plugin_utils._preflight import preflight, sections
 from ansible_collections.gpufleet.serving.tests.unit.plugins.module_utils.host_recordings import ask, lay_out
+from ansible_collections.gpufleet.serving.tests.unit.plugins.plugin_utils.fleets import PUBLIC, gpu_host, model, shape
 
 
 @functools.cache
@@ -45,8 +47,10 @@ def held(facts, state, *replicas, accelerator="cuda", **solving):
     stack = host_stack(facts, state, **solving)["stack"] if accelerator == "cuda" else None
     plan = {
         "hosts": {"gpu1": {"accelerator": accelerator, "stack": stack}},
+        "refusals": [],
         "replicas": list(replicas),
         "shares": {"gpu1": share} if share else {},
+        "warnings": [],
     }
     result = preflight(plan, {"gpu1": {"facts": facts, "preflight": state}})
     assert json.loads(json.dumps(result)) == result
@@ -290,8 +294,21 @@ def test_the_table_has_one_row_a_finding_the_worst_first(recorded):
     assert result["counts"] == {"blocking": 1, "warning": 1, "note": 0}
 
 
+NOBODY = {"hosts": {"gpu1": {}, "gpu2": {}}, "refusals": [], "replicas": [], "shares": {}, "warnings": []}
+
+
 def test_hosts_that_were_not_asked_are_named():
-    plan = {"hosts": {"gpu1": {}, "gpu2": {}}, "replicas": [], "shares": {}}
-    result = preflight(plan, {"gpu1": {"facts": None, "preflight": None}})
-    assert result["unchecked"] == ["gpu1", "gpu2"]
-    assert next(sections(result)).summary == "0 hosts checked, nothing found; not asked: gpu1, gpu2"
+    result = preflight(NOBODY, {"gpu1": {"facts": None, "preflight": None}})
+    assert (result["unchecked"], result["findings"]) == (["gpu1", "gpu2"], [])
+    assert next(sections(result)).summary == "0 hosts checked, nothing found; not checked: gpu1, gpu2"
+
+
+@pytest.mark.parametrize(("allowed", "severity"), [(False, "blocking"), (True, "warning")])
+def test_a_host_that_does_not_answer_blocks_unless_the_operator_goes_on_without_it(allowed, severity):
+    hosts = {"gpu1": gpu_host(1) | {"reachable": False, "preflight": None}}
+    made = plan([model("tiny")], hosts, {"tiny": shape()}, settings=PUBLIC | {"allow_unreachable": allowed})
+    result = preflight(made, hosts)
+    (flaw,) = result["findings"]
+    assert (flaw["host"], flaw["severity"], flaw["check"]) == ("gpu1", severity, "answer")
+    assert flaw["seen"].startswith("does not answer")
+    assert result["counts"][severity] == 1
