@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 
-from groups import Fault, Group, cut, kill, mend, podman
+from groups import ANSWER_TOKENS, Fault, Group, cut, kill, mend, podman
 from harness import eventually, shell
 
 # two looks of the guard: it has then seen the engine make a step
@@ -56,7 +56,7 @@ class Faults:
     def test_a_member_that_comes_late(self, group: Group) -> None:
         """Stopped, the replica finishes what it holds; it begins again when the other is back, a minute later."""
         before = max(group.epochs())
-        with group.answers_under_way() as lost:
+        with group.answers_under_way(ANSWER_TOKENS) as lost:
             shell(group.other, f"systemctl stop {group.unit}")
         assert lost == [], "a stop cut a request"
         time.sleep(60)

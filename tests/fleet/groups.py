@@ -20,6 +20,8 @@ from harness import FrontDoor, eventually, shell
 # two engines of this size meet and load in one to two minutes on two quiet cores
 BACK_WITHIN_S = 400
 LONG_ANSWER_TOKENS = 600
+# two of this length end before a stop's patience does (120 s), at the 3 tokens a second of an engine on a busy machine
+ANSWER_TOKENS = 200
 
 Fault = Callable[[], object]
 """Something that is done to a host."""
@@ -140,13 +142,13 @@ class Group:
         shell(self.head, f"""sed -i 's/"failures": [[][^]]*[]]/"failures": []/' {path}""", check=False)
 
     @contextmanager
-    def answers_under_way(self) -> Iterator[list[str]]:
-        """Two long answers that have begun; yields the reasons of those that broke off."""
+    def answers_under_way(self, tokens: int = LONG_ANSWER_TOKENS) -> Iterator[list[str]]:
+        """Two answers that have begun; yields the reasons of those that broke off."""
         lost: list[str] = []
 
         def ask() -> None:
             try:
-                self.front_door.ask(self.model, LONG_ANSWER_TOKENS, timeout_s=120)
+                self.front_door.ask(self.model, tokens, timeout_s=120)
             except CompletionError as error:
                 lost.append(str(error))
 

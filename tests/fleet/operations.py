@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from groups import Group
+from groups import ANSWER_TOKENS, Group
 from harness import Fleet, shell
 
 
@@ -33,7 +33,7 @@ class AtItsEnd:
     def test_a_host_leaves_the_group_and_no_answer_is_cut_off(self, group: Group, fleet: Fleet) -> None:
         alone = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
         smaller = fleet.changed(fleet_models=[fleet.variables["fleet_models"][0] | alone])
-        with group.answers_under_way() as lost:
+        with group.answers_under_way(ANSWER_TOKENS) as lost:
             run = smaller.run("site.yml", "-e", "fleet_allow_restart=true").expect(0)
         assert lost == []
         assert "still held" not in run.words
