@@ -191,7 +191,7 @@ def test_a_host_that_loses_its_last_replica_stays_in_the_fleet(fleet, front_door
         fewer.run().expect(0)
     assert results["failed"] == []
     assert main_pid(NODE1, "tiny-0") == before
-    assert traces(NODE2, "tiny-1") == ""
+    assert traces(NODE2, "tiny-1").split() in ([], ["/etc/ansible/facts.d/gpufleet_measured.fact"])
     fewer.run().expect_unchanged()
     fleet.run().expect(0)
     assert main_pid(NODE2, "tiny-1") > 0
