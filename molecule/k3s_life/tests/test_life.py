@@ -1,10 +1,11 @@
 # Copyright (c) 2026, the gpufleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cluster of three servers over its life, in order. k3s and its installer are stand-ins."""
+"""A cluster of three servers from its first day to its last, in order. k3s and its installer are stand-ins."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -16,7 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cluster import NEW, OLD, Cluster, leavings, pinned, upgraded
+from cluster import KUBECTL, NEW, OLD, Cluster, engines, leavings, pinned, tokens, upgraded
 from harness import CHECKOUT, difference, eventually, shell, snapshot
 
 CLUSTER = Cluster(servers=("k3s-s1", "k3s-s2", "k3s-s3"), agents=("k3s-a1", "k3s-a2"))
@@ -210,6 +211,114 @@ def test_a_server_with_other_critical_flags_is_no_way_in(new):
     assert "critical configuration value mismatch between servers" in run.words
     assert S3 not in CLUSTER.nodes()
     shell(S3, f"rm {OTHER_FLAGS}")
+
+
+def test_it_joins_without_them_and_no_token_is_in_what_the_most_talkative_run_prints(new, tmp_path):
+    cached = {
+        "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
+        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "facts"),
+    }
+    talkative = dataclasses.replace(new, settings=new.settings | cached)
+    run = talkative.run("site.yml", "-vvv", "--diff").expect(0)
+    assert CLUSTER.ready(S3)
+    written = "".join(path.read_text() for path in (tmp_path / "facts").rglob("*") if path.is_file())
+    assert "ansible_system" in written, "facts are cached"
+    for token in tokens(new):
+        assert token not in run.output
+        assert token not in written
+        for host in HOSTS:
+            seen = "journalctl --no-pager; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null"
+            assert token not in shell(host, seen, check=False)
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(new):
+    running, processes = CLUSTER.engines(), CLUSTER.pids()
+    assert sum(map(len, running.values())) == 2, "both pods are back"
+    new.run().expect_unchanged()
+    assert (CLUSTER.engines(), CLUSTER.pids()) == (running, processes)
+
+
+def test_a_node_that_fails_is_named(new, front_door):
+    shell(A1, "systemctl stop k3s-agent")
+    eventually(lambda: not CLUSTER.ready(A1), 60, "the node is silent")
+    assert f"The node {A1} is not ready" in new.run("playbooks/verify.yml").expect(2).words
+    assert front_door.ask("tiny")
+    stop(A1)
+    try:
+        for playbook in ("playbooks/preflight.yml", "playbooks/verify.yml", "site.yml"):
+            assert f"{A1}: does not answer" in new.run(playbook).expect(2).words, playbook
+    finally:
+        boot(A1)
+    eventually(CLUSTER.ready, 120, "the node is back")
+    new.run("playbooks/verify.yml").expect(0)
+
+
+def test_a_model_over_two_nodes_is_a_group_that_answers(new, front_door):
+    groups = new.changed(fleet_models=[GIANT])
+    groups.run("site.yml", *ALLOWED).expect(0)
+    assert front_door.ask("giant")
+    commands = {agent: shell(agent, "pgrep -af 'bin/vllm serv[e]'") for agent in (A1, A2)}
+    ranks = {agent: re.search(r"--nnodes 2 --node-rank (\d)", command)[1] for agent, command in commands.items()}
+    assert sorted(ranks.values()) == ["0", "1"]
+    assert ["--headless" in commands[agent] for agent in (A1, A2)] == [ranks[agent] == "1" for agent in (A1, A2)]
+    groups.run().expect_unchanged()
+    assert "NotFound" in shell(S2, f"{KUBECTL} get customresourcedefinition scaledobjects.keda.sh", check=False)
+    new.run("site.yml", *ALLOWED).expect(0)
+    assert front_door.ask("tiny")
+
+
+def test_a_helm_on_the_server_takes_its_turn(new, front_door):
+    by_helm = new.changed(vllm_stack_delivery="helm")
+    assert "both would set them" in by_helm.run().expect(2).words
+    (server,) = handing_over()
+    for release in ("vllm", "keda"):
+        for kept in (f"helmchart.helm.cattle.io {release}", f"addon.k3s.cattle.io gpufleet-{release}"):
+            CLUSTER.kubectl(f"--namespace kube-system delete {kept}", server)
+        shell(server, f"rm {MANIFEST.replace('vllm', release)}")
+    subprocess.run(["podman", "cp", CHECKOUT / "tests/k3s/helm", f"{server}:/usr/local/bin/helm"], check=True)
+    shell(server, "apt-get --quiet install --yes python3-yaml")
+    by_helm.run().expect(0)
+    assert front_door.ask("tiny")
+    by_helm.run().expect_unchanged()
+    assert handing_over() == []
+    fewer = by_helm.changed(fleet_models=FEWER)
+    fewer.run().expect(0)
+    eventually(lambda: sum(map(len, CLUSTER.engines().values())) == 1, 30, "one pod is gone")
+    by_helm.run().expect(0)
+
+
+def test_an_agent_is_taken_out_and_the_other_serves(new, front_door):
+    new.run("playbooks/reset.yml", "--limit", A1, *CONFIRMED).expect(0)
+    assert set(CLUSTER.nodes()) == set(HOSTS) - {A1}
+    assert leavings(A1) == ""
+    assert not engines(A1)
+    eventually(lambda: front_door.answers("tiny"), 60, "the other agent serves")
+
+
+def test_reset_takes_the_whole_cluster_away(new):
+    new.run("playbooks/reset.yml", *CONFIRMED).expect(0)
+    for host in HOSTS:
+        assert not engines(host)
+        assert leavings(host) == ""
+
+
+def test_models_move_between_systemd_and_the_cluster_only_where_that_is_allowed(fleet, front_door):
+    """From hosts with nothing on them to units, to a cluster, and back to units."""
+    systemd = fleet.changed(fleet_tier=4, fleet_models=[TINY])
+    units = "systemctl list-units --plain --no-legend 'gpufleet-tiny-*'"
+    systemd.run("molecule/shared/mock_engine.yml").expect(0)
+    systemd.run().expect(0)
+    assert front_door.ask("tiny")
+    for wanted, on_systemd in ((fleet, False), (systemd, True)):
+        refused = wanted.run().expect(2)
+        assert "say fleet_allow_tier_change=true: what runs there is drained and removed first" in refused.words
+        assert front_door.ask("tiny")
+        wanted.run("site.yml", "--extra-vars", "fleet_allow_tier_change=true").expect(0)
+        assert front_door.ask("tiny")
+        assert any(engines(agent) for agent in CLUSTER.agents)
+        assert any(shell(agent, units) for agent in CLUSTER.agents) == on_systemd
+        assert bool(handing_over()) != on_systemd
+        wanted.run().expect_unchanged()
 
 
 @contextmanager
