@@ -131,7 +131,7 @@ class Group:
         return shell(
             host,
             f"show='systemctl show --timestamp=unix --value {self.unit}'; pid=$($show --property=MainPID); "
-            "earlier=\"! -newermt $($show --property=ExecMainStartTimestamp)\"; "
+            'earlier="! -newermt $($show --property=ExecMainStartTimestamp)"; '
             "for file in $(find /dev/shm -type f; nsenter --target $pid --mount find /dev/shm -type f $earlier); do "
             "grep -qsF $file /proc/[0-9]*/maps || ls -l /proc/[0-9]*/fd 2>&1 | grep -qF $file || echo $file; done",
         )
